@@ -1,0 +1,55 @@
+"""What one request carries with it from service to service: who asks, under which id and trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import attrs
+
+
+@attrs.frozen
+class Identity:
+    """Who a request is from. `authenticated` is False in local mode, where the name is taken on trust."""
+
+    user_id: str = "local"
+    authenticated: bool = False
+
+
+@attrs.frozen
+class CallContext:
+    """One request's identity, ids and trace. The remaining time is not here: trio's cancel scopes carry it.
+
+    Attributes:
+        request_id: the same at every hop.
+        identity: who asks.
+        traceparent: the W3C header value of this hop's span.
+        tracestate: passed on as it came.
+    """
+
+    request_id: str
+    identity: Identity = Identity()
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+_current: ContextVar[CallContext | None] = ContextVar("uait_call", default=None)
+
+SCOPE_KEY = "uait.call"
+"""Where an in-process call puts its CallContext in the ASGI scope. A server on a socket never sets it, so what is found there is trusted."""
+
+
+def current_call() -> CallContext | None:
+    """The request that this task works for, or None in background work."""
+    return _current.get()
+
+
+@contextmanager
+def bind_call(call: CallContext) -> Iterator[CallContext]:
+    """Make `call` the current one inside the block, in this task and in those it starts."""
+    token = _current.set(call)
+    try:
+        yield call
+    finally:
+        _current.reset(token)
