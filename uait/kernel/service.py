@@ -158,7 +158,7 @@ class Context:
     registry: CollectorRegistry
     calls: Calls
     directory_statuses: Callable[[], tuple[ServiceStatus, ...]]
-    status_changed: Callable[[], Awaitable[None]]
+    status_changed: Callable[[tuple[ServiceStatus, ...] | None], Awaitable[tuple[ServiceStatus, ...]]]
     started: float = attrs.field(factory=trio.current_time)
     health_checks: dict[str, HealthCheck] = attrs.field(factory=dict)
     health_facts: dict[str, HealthCheck] = attrs.field(factory=dict)
@@ -232,6 +232,9 @@ class Context:
         """All services of this host as they are now, this one included."""
         return self.directory_statuses()
 
-    async def services_changed(self) -> None:
-        """Wait until the status of any service of this host changes."""
-        await self.status_changed()
+    async def services_changed(self, seen: tuple[ServiceStatus, ...] | None = None) -> tuple[ServiceStatus, ...]:
+        """Wait until the services differ from `seen` (where it is left out: from what they are now), and return them as they are then.
+
+        Handing back what the last call returned misses no change, however long the caller was busy in between.
+        """
+        return await self.status_changed(seen)

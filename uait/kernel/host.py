@@ -1,0 +1,389 @@
+"""The one nursery: every service is a child of it.
+
+    async with open_host(settings) as host:         # all services ready (or reported as failed)
+        ...                                         # leaving the block, or cancelling it, drains and stops them all
+
+    host = await nursery.start(uait.serve, settings)   # the same, as a task of an embedder's nursery
+
+No signal handlers, no global state: two hosts in one process work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import trio
+
+from uait.calls.client import LocalService
+from uait.errors import PluginError, Problem, ServiceFailed, SettingsError, StartError
+from uait.kernel.plugins import Plugin, discover, load_all, select
+from uait.kernel.service import ServiceSpec
+from uait.kernel.status import ServiceStatus, State
+from uait.kernel.supervisor import Keeper, unavailable
+from uait.server import bind
+from uait.settings import Settings, load_settings, read_section, unknown_sections
+
+PATIENCE = 10.0
+"""Seconds that an in-process call waits for a service that is starting, at most; the caller's own deadline may be shorter."""
+
+CLOSING = 2.0
+"""Seconds past the grace period after which a stop says who hangs, and where."""
+
+
+class Host:
+    """The running services. Made by `open_host`; everything here is called from the host's own trio thread.
+
+    Attributes:
+        settings: what it was started with.
+        stop_at: when the grace period of the stop that is under way ends, on trio's clock; infinite before.
+    """
+
+    def __init__(self, settings: Settings, plan: _Plan) -> None:
+        self.settings = settings
+        self.stop_at = math.inf
+        self._broken = tuple(_broken_status(plugin, error) for plugin, error in plan.broken)
+        self._keepers = {
+            spec.name: Keeper(spec, plan.settings[spec.name], plan.sockets[spec.name], self) for spec in plan.specs
+        }
+        self._statuses: tuple[ServiceStatus, ...] = ()
+        self._change = trio.Event()
+        self._stop = trio.Event()
+        self._stopped = trio.Event()
+        self.announce()
+
+    # For everybody
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        """All services as they are now, in the order of their start; plugins that could not be loaded come last."""
+        return self._statuses
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """The base URLs on which `name` listens, such as `http://127.0.0.1:8016`; none while it is down."""
+        return self._keepers[name].status.addresses
+
+    async def changed(self, seen: tuple[ServiceStatus, ...] | None = None) -> tuple[ServiceStatus, ...]:
+        """Wait until `status()` differs from `seen` (left out: from what it is now), and return it."""
+        seen = self._statuses if seen is None else seen
+        while self._statuses == seen:
+            await self._change.wait()
+        return self._statuses
+
+    async def stop(self) -> None:
+        """Drain and stop everything, and wait until it has ended: at most the grace period and 2 s."""
+        self.request_stop()
+        await self._stopped.wait()
+
+    def request_stop(self) -> None:
+        """Begin to drain and stop; `wait` tells when it is done. Idempotent."""
+        if not self._stop.is_set():
+            self.stop_at = trio.current_time() + self.settings.grace
+            self._stop.set()
+
+    def cancel(self, reason: str = "the host is told to stop at once") -> None:
+        """Stop at once, without a drain (what a second signal means)."""
+        self.request_stop()
+        self.stop_at = trio.current_time()
+        for keeper in self._keepers.values():
+            keeper.cancel(reason)
+
+    async def wait(self) -> None:
+        """Wait until the host has stopped, whoever asked it to."""
+        await self._stopped.wait()
+
+    # For keepers and calls
+
+    def statuses(self) -> tuple[ServiceStatus, ...]:
+        return self._statuses
+
+    def announce(self) -> None:
+        """A keeper's status has changed."""
+        self._statuses = (*(keeper.status for keeper in self._keepers.values()), *self._broken)
+        self._change.set()
+        self._change = trio.Event()
+
+    async def local(self, name: str) -> LocalService | None:
+        """The service `name` of this host, for an in-process call; waits while it starts (again).
+
+        Returns:
+            None where this host has no such service.
+
+        Raises:
+            Unavailable: it has failed or stopped, or is not back within `PATIENCE`.
+        """
+        keeper = self._keepers.get(name)
+        if keeper is None:
+            for status in self._broken:
+                if status.name == name:
+                    raise unavailable(status)
+            return None
+        if keeper.local is None:
+            with trio.move_on_after(PATIENCE):
+                while keeper.local is None and keeper.status.state not in (State.FAILED, State.STOPPED):
+                    await self.changed()
+        if keeper.local is None:
+            raise unavailable(keeper.status)
+        return keeper.local
+
+    # Its life
+
+    async def _run(self) -> None:
+        """Run every keeper until the stop has been asked for and has ended.
+
+        This task is shielded from the embedder's cancellation, which `_until_cancelled` turns into a stop: every wait in here is bounded by it.
+        """
+        try:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    for keeper in self._keepers.values():
+                        nursery.start_soon(keeper.run, name=f"service {keeper.spec.name}")
+                    await self._stop.wait()
+                    await self._stop_all()
+        finally:
+            self._stop.set()
+            self._stopped.set()
+
+    async def _until_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.request_stop()
+
+    async def _stop_all(self) -> None:
+        """Ask each service to stop once those that need it have ended; say who hangs when the time is over."""
+        async with trio.open_nursery() as nursery:
+            for keeper in self._keepers.values():
+                nursery.start_soon(self._stop_in_turn, keeper)
+            with trio.CancelScope() as scope:
+                while any(self._alive(keeper) for keeper in self._keepers.values()):
+                    scope.deadline = self.stop_at + CLOSING
+                    await self.changed()
+            for keeper in self._keepers.values():
+                if self._alive(keeper):
+                    keeper.cancel("it did not stop within its time")
+                    keeper.note_stuck()
+
+    async def _stop_in_turn(self, keeper: Keeper) -> None:
+        dependants = [other for other in self._keepers.values() if keeper.spec.name in other.spec.needs]
+        with trio.CancelScope(deadline=self.stop_at):
+            while any(self._alive(other) for other in dependants):
+                await self.changed()
+        keeper.request_stop()
+
+    @staticmethod
+    def _alive(keeper: Keeper) -> bool:
+        return keeper.status.state not in (State.STOPPED, State.FAILED)
+
+    async def _settled(self) -> None:
+        """Wait until every service is up, or known not to be."""
+        while not self._stop.is_set():
+            states = {status.name: status.state for status in self._statuses}
+            startable = (
+                keeper.status.state is State.PENDING and all(states[need] is State.READY for need in keeper.spec.needs)
+                for keeper in self._keepers.values()
+            )
+            if State.STARTING not in states.values() and not any(startable):
+                return
+            await self.changed()
+
+
+@contextlib.asynccontextmanager
+async def open_host(
+    settings: Settings | None = None, services: Iterable[ServiceSpec | str] = ()
+) -> AsyncIterator[Host]:
+    """Start every service and stop them when the block is left.
+
+    Args:
+        settings: left out: from the settings file and the environment, as `python -m uait` reads them.
+        services: further ones, as specs or `module:attr`; they win over installed ones of the same name.
+
+    Yields:
+        The host, when every service is ready or known to have failed (`Host.status`). One that fails later does not end the block, unless its spec says
+        that it is `essential`: then `ServiceFailed` is raised.
+
+    On cancellation the services drain for `settings.grace` seconds all the same: the block then ends within that and 2 s. `Host.cancel` is quicker.
+
+    Raises:
+        SettingsError, StartError: before anything runs; with every problem at once.
+    """
+    settings = settings if settings is not None else load_settings()
+    with contextlib.ExitStack() as stack:
+        host = Host(settings, _prepare(settings, services, stack))
+        async with _unwrapped(), trio.open_nursery() as nursery:
+            nursery.start_soon(host._run, name="uait host")
+            nursery.start_soon(host._until_cancelled)
+            await host._settled()
+            yield host
+            nursery.cancel_scope.cancel(reason="the host is closed")
+
+
+@contextlib.asynccontextmanager
+async def _unwrapped() -> AsyncIterator[None]:
+    """Let an essential service's failure out bare: callers should not have to know how many nurseries are in here."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        failed, rest = group.split(ServiceFailed)
+        if failed is None or rest is not None:
+            raise
+        error: BaseException = failed
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__
+
+
+async def serve(
+    settings: Settings | None = None,
+    services: Iterable[ServiceSpec | str] = (),
+    *,
+    task_status: trio.TaskStatus[Host] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the services as a task: `host = await nursery.start(uait.serve, settings)`. For arguments, errors and cancellation see `open_host`.
+
+    Returns when the host has stopped (`host.stop()`).
+    """
+    async with open_host(settings, services) as host:
+        task_status.started(host)
+        await host.wait()
+
+
+# What happens before anything runs
+
+
+@attrs.frozen
+class _Plan:
+    specs: tuple[ServiceSpec, ...]
+    settings: dict[str, Any]
+    sockets: dict[str, list[socket.socket]]
+    broken: tuple[tuple[Plugin, PluginError], ...]
+
+
+def _prepare(settings: Settings, services: Iterable[ServiceSpec | str], stack: contextlib.ExitStack) -> _Plan:
+    """Load plugins, read their settings, lock the data directory and bind every port. What is opened is closed by `stack`."""
+    plugins = discover((*settings.services, *services))
+    loaded = load_all(select(plugins, settings.only, settings.without))
+    # A plugin's name and its service's can differ (`--service module:attr`); both may have a section.
+    known = {plugin.name for plugin in plugins} | {spec.name for spec in loaded.specs}
+    problems = list(unknown_sections(settings, known))
+    own: dict[str, Any] = {}
+    ports: dict[str, int] = {}
+    for spec in loaded.specs:
+        try:
+            section, own[spec.name] = read_section(
+                settings, spec.name, spec.settings, port=spec.port, port_variable=spec.port_variable
+            )
+            ports[spec.name] = section.port
+        except SettingsError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SettingsError(problems)
+    if reason := _refused(settings):
+        raise StartError([reason])
+    _lock(settings.data_dir, stack)
+    return _Plan(loaded.specs, own, _bind_all(settings.host, loaded.specs, ports, stack), loaded.broken)
+
+
+def _refused(settings: Settings) -> Problem | None:
+    """Why listening on this address would hand everybody's data to the network, or None."""
+    if settings.keys:
+        return None
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(settings.host or None, 0, type=socket.SOCK_STREAM)}
+    except OSError:
+        return None  # binding will say what is wrong with it
+    if settings.host and all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
+        return None
+    return Problem(
+        f"host {settings.host!r}",
+        "listening beyond this machine without API keys is refused. Make a key with `python -c 'import secrets; "
+        'print(secrets.token_urlsafe(32))\'` and put it under [keys] in the settings file: yourname = "the key"',
+    )
+
+
+def _lock(data_dir: Path, stack: contextlib.ExitStack) -> None:
+    """Make the data directory, for its owner only, and hold its lock: two hosts must not write the same files."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = stack.enter_context((data_dir / "uait.lock").open("a+"))
+    except OSError as error:
+        raise StartError(
+            [
+                Problem(
+                    f"data directory {data_dir}",
+                    f"cannot be used ({error.strerror}); choose another with --data-dir or UAIT_DATA_DIR",
+                )
+            ]
+        ) from error
+    if not _try_lock(file):
+        file.seek(0)
+        owner = file.read(20).strip() or "unknown"
+        raise StartError(
+            [
+                Problem(
+                    f"data directory {data_dir}",
+                    f"is in use by process {owner}; stop that, or choose another with --data-dir or UAIT_DATA_DIR",
+                )
+            ]
+        )
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: nothing to hold
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _bind_all(
+    host: str, specs: Sequence[ServiceSpec], ports: dict[str, int], stack: contextlib.ExitStack
+) -> dict[str, list[socket.socket]]:
+    sockets: dict[str, list[socket.socket]] = {}
+    problems: list[Problem] = []
+    for spec in specs:
+        port = ports[spec.name]
+        try:
+            sockets[spec.name] = bind(host, port)
+        except OSError as error:
+            ours = [name for name, other in ports.items() if other == port and name in sockets]
+            why = (
+                f"is also the port of {ours[0]!r}"
+                if port and ours
+                else f"cannot be listened on at {host!r}: {error.strerror or error}"
+            )
+            variable = f" or {spec.port_variable}=N in the environment" if spec.port_variable else ""
+            change = f"--port {spec.name}=N, port = N under [{spec.name}] in the settings file{variable}"
+            problems.append(Problem(f"port {port} of {spec.title}", f"{why}. Change it with {change}"))
+        else:
+            for sock in sockets[spec.name]:
+                stack.callback(sock.close)
+    if problems:
+        raise StartError(problems)
+    return sockets
+
+
+def _broken_status(plugin: Plugin, error: PluginError) -> ServiceStatus:
+    return ServiceStatus(
+        name=plugin.name,
+        title=plugin.name,
+        state=State.FAILED,
+        since=time.time(),
+        version=plugin.version,
+        origin=plugin.origin,
+        last_error=str(error),
+    )

@@ -1,0 +1,69 @@
+"""Crash reports that a person can read: exception groups flattened to what really went wrong."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterator
+
+import trio
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside `error` that are no groups, and no mere cancellations, in order."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    elif not isinstance(error, trio.Cancelled):
+        yield error
+
+
+def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Divide `error` into what a supervisor may judge and what it must let through.
+
+    Returns:
+        (crash, rest): the `Exception` part, and the rest (KeyboardInterrupt, SystemExit, Cancelled, ...); either may be None.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Exception)
+    return (error, None) if isinstance(error, Exception) else (None, error)
+
+
+def describe(error: BaseException) -> str:
+    """`error` in one line: every leaf, each with the causes behind it.
+
+    hypercorn's lifespan errors carry the real cause only in `__context__`, so that is followed where there is no `__cause__`.
+    """
+    return "; ".join(" <- ".join(_chain(leaf)) for leaf in leaves(error)) or type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[str]:
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen and len(seen) < 8:
+        seen.add(id(at))
+        if isinstance(at, BaseExceptionGroup):
+            yield describe(at)
+            return
+        text = " ".join(str(at).split())[:500]
+        yield f"{type(at).__name__}: {text}" if text else type(at).__name__
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+
+
+def where_it_hangs(task: trio.lowlevel.Task) -> list[str]:
+    """One line for `task` and each task below it that is still alive: its name and the innermost line it waits at."""
+    lines: list[str] = []
+    pending = [task]
+    while pending:
+        at = pending.pop()
+        frame = line = None
+        for frame, line in at.iter_await_frames():  # noqa: B007 (the last one is wanted)
+            pass
+        if frame is not None and line is not None:
+            code = frame.f_code
+            source = linecache.getline(code.co_filename, line).strip()
+            lines.append(f"{at.name}: {code.co_name}, {code.co_filename}:{line}: {source}")
+        else:
+            lines.append(at.name)
+        for nursery in at.child_nurseries:
+            pending.extend(nursery.child_tasks)
+    return lines
