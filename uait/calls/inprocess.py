@@ -1,0 +1,229 @@
+"""HTTP without a socket: one request to an ASGI app of this process, streaming both ways.
+
+The app gets the scope and the messages that a server would give it, in a task of its own, under the caller's deadline. It never outlives the
+exchange: whoever cancels the caller or closes the answer early cancels the app, and closing returns when the app has ended.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import httpx
+import trio
+
+from uait.errors import APIError, InternalError, UpstreamError
+from uait.server.asgi import ASGIApp, Message, Scope
+
+Content: TypeAlias = bytes | AsyncIterable[bytes] | None
+"""A request body: whole, or as it comes."""
+
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""As ASGI has them: the names in lower case."""
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds that cleaning up may take where nobody can cancel it."""
+
+
+def http_scope(method: str, raw_path: bytes, query: bytes, headers: RawHeaders, **extra: Any) -> Scope:
+    """The ASGI scope of a request that came over no socket."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(headers),
+        "server": None,
+        "client": None,
+        "extensions": {},
+        **extra,
+    }
+
+
+class Exchange:
+    """One request to `app` and its answer. `run` is the app's task, `head`, `read` and `aclose` are the caller's side.
+
+    Args:
+        app: the ASGI app.
+        scope: see `http_scope`.
+        content: the request's body.
+        name: whose app it is, for errors and the log.
+        limit: None hands each chunk of the answer over and lets the app go on when it was taken (`read`). A number gathers up to so many bytes in
+            `chunks` instead, which costs the app no waiting, and fails the exchange when there are more.
+    """
+
+    def __init__(self, app: ASGIApp, scope: Scope, content: Content, *, name: str, limit: int | None = None) -> None:
+        self.app = app
+        self.scope = scope
+        self.name = name
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.chunks: list[bytes] = []
+        self.cancel_scope = trio.CancelScope()
+        self._limit = limit
+        self._size = 0
+        self._body: bytes | AsyncIterator[bytes] | None
+        self._body = aiter(content) if isinstance(content, AsyncIterable) else content or b""
+        self._body_error: Exception | None = None
+        self._error: Exception | None = None
+        self._complete = False
+        self._started = trio.Event()
+        self._answered = trio.Event()
+        self._ended = trio.Event()
+        self._writer, self._reader = trio.open_memory_channel[bytes](0)
+
+    async def run(self) -> None:
+        """Run the app to its end. An `Exception` of the app goes to the caller's side, and to the log."""
+        try:
+            with self.cancel_scope:
+                await self.app(self.scope, self._receive, self._send)
+        except Exception as error:
+            self._error = error
+            if not isinstance(error, APIError):
+                logging.getLogger(f"uait.{self.name}").exception("crashed while it answered a call from this process")
+        finally:
+            await self._close_body()
+            self._writer.close()
+            self._started.set()
+            self._ended.set()
+
+    async def head(self) -> None:
+        """Wait for `status` and `headers`.
+
+        Raises:
+            InternalError: the app ended before it answered; `__cause__` is its crash. What the request's body raises is raised here as it is.
+        """
+        await self._started.wait()
+        if not self.status:
+            if self._body_error is not None:
+                raise self._body_error
+            raise InternalError(f"{self.name} ended without an answer.") from self._error
+
+    async def read(self) -> bytes:
+        """The next chunk of the answer; b"" is its end.
+
+        Raises:
+            UpstreamError: the answer broke off. What the request's body raises is raised here as it is.
+        """
+        try:
+            return await self._reader.receive()
+        except trio.EndOfChannel:
+            self.check_complete()
+            return b""
+
+    def check_complete(self) -> None:
+        """Raise what `read` raises where the app has ended before its answer has."""
+        if self._body_error is not None:
+            raise self._body_error
+        if not self._complete:
+            raise UpstreamError(f"The answer of {self.name} broke off.") from self._error
+
+    async def aclose(self) -> None:
+        """Cancel the app where it still runs, and return when it has ended."""
+        self._reader.close()
+        self.cancel_scope.cancel(reason="the caller closed the answer")
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+            await self._ended.wait()
+
+    async def _receive(self) -> Message:
+        body = self._body
+        if body is None:
+            await self._answered.wait()
+            return {"type": "http.disconnect"}
+        if isinstance(body, bytes):
+            self._body = None
+            return {"type": "http.request", "body": body, "more_body": False}
+        try:
+            chunk = await anext(body)
+        except StopAsyncIteration:
+            self._body = None
+            return {"type": "http.request", "body": b"", "more_body": False}
+        except Exception as error:
+            # It is the caller's, not the app's: the app is cancelled, as by a client that goes away in the middle of its upload.
+            self._body_error = error
+            self.cancel_scope.cancel(reason="the request's body failed")
+            await trio.sleep_forever()
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start" and not self.status:
+            self.status = message["status"]
+            self.headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            self._started.set()
+        elif kind == "http.response.body" and self.status and not self._complete:
+            body = message.get("body", b"")
+            if body and self.scope["method"] != "HEAD":
+                await self._deliver(bytes(body))
+            if not message.get("more_body", False):
+                self._complete = True
+                self._answered.set()
+        else:
+            raise RuntimeError(f"{kind!r} cannot be sent in this state of the answer")
+
+    async def _deliver(self, chunk: bytes) -> None:
+        if self._limit is None:
+            await self._writer.send(chunk)
+            return
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise UpstreamError(f"The answer of {self.name} is larger than {self._limit} bytes.")
+        self.chunks.append(chunk)
+
+    async def _close_body(self) -> None:
+        aclose = getattr(self._body, "aclose", None)
+        if aclose is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+                await aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self._exchange.read():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._exchange.aclose()
+
+
+@asynccontextmanager
+async def open_exchange(exchange: Exchange, context: contextvars.Context) -> AsyncIterator[httpx.Response]:
+    """Run the app as long as the block; the answer's body is read from the response given.
+
+    Leaving the block cancels the app where it still runs, and waits for its end. An exception of the block comes out as it is, not in a group.
+
+    Args:
+        exchange: a new one.
+        context: the app sees a copy of these context variables, as it would sees its server's, not the caller's.
+    """
+    manager = trio.open_nursery()
+    nursery = await manager.__aenter__()
+    try:
+        context.run(nursery.start_soon, exchange.run)
+        await exchange.head()
+        yield httpx.Response(exchange.status, headers=exchange.headers, stream=_Stream(exchange))
+    finally:
+        # The nursery's own exit would wrap the block's exception in a group; this way it only waits for the app.
+        nursery.cancel_scope.cancel(reason="the caller closed the answer")
+        await manager.__aexit__(None, None, None)
+
+
+async def fetch(exchange: Exchange, context: contextvars.Context) -> httpx.Response:
+    """Run the app to its end and give its whole answer. For the arguments see `open_exchange`."""
+    async with trio.open_nursery() as nursery:
+        context.run(nursery.start_soon, exchange.run)
+    await exchange.head()
+    exchange.check_complete()
+    return httpx.Response(exchange.status, headers=exchange.headers, content=b"".join(exchange.chunks))
