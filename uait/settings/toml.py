@@ -1,0 +1,76 @@
+"""Reads a TOML file and knows on which line each key stands, which `tomllib` does not tell."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from uait.errors import Problem
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Problem]]:
+    """Read a settings file.
+
+    Returns:
+        Its data; where each key and table stands ("uait.toml line 12") by dotted name; and the problem, where it cannot be read at all.
+    """
+    try:
+        text = path.read_bytes().decode()
+        data = tomllib.loads(text)
+    except FileNotFoundError:
+        return {}, {}, [Problem(str(path), "there is no such file")]
+    except OSError as error:
+        return {}, {}, [Problem(str(path), f"cannot be read: {error.strerror or error}")]
+    except UnicodeDecodeError as error:
+        return {}, {}, [Problem(str(path), f"must be UTF-8 text; byte {error.start} is not")]
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        where = f"{path} line {line[1]}" if line else str(path)
+        reason = re.sub(r" \(at .*\)$", "", str(error))
+        return {}, {}, [Problem(where, f"is not TOML: {reason}")]
+    return data, {name: f"{path} line {line}" for name, line in _lines(text)}, []
+
+
+def _lines(text: str) -> Iterator[tuple[str, int]]:
+    """The dotted name and line of each key and table in a valid document.
+
+    A statement is as many lines as it takes to be TOML by itself: that is right for any layout, since a statement ends with a line and a
+    beginning of one is never valid.
+    """
+    header, counts, chunk, start = "", dict[str, int](), "", 0
+    for number, line in enumerate(re.split(r"\r?\n", text), 1):
+        start = start if chunk else number
+        chunk += line + "\n"
+        try:
+            statement = tomllib.loads(chunk)
+        except tomllib.TOMLDecodeError:
+            continue
+        is_header = chunk.lstrip().startswith("[")
+        names = list(_names(statement, ""))
+        if is_header:
+            header = names[-1].removesuffix("[0]")
+            names = [header]
+            if chunk.lstrip().startswith("[["):
+                counts[header] = counts.get(header, -1) + 1
+                header = f"{header}[{counts[header]}]"
+                names = [header]
+            prefix = ""
+        else:
+            prefix = f"{header}." if header else ""
+        for name in names:
+            yield prefix + name, start
+        chunk = ""
+
+
+def _names(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{name}.{key}" if name else key
+            yield from _names(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield f"{name}[{index}]"
+            yield from _names(inner, f"{name}[{index}]")
