@@ -64,7 +64,7 @@ def discover(extra: Iterable[str | ServiceSpec] = ()) -> list[Plugin]:
                 value=entry_point.value,
                 distribution=dist.name if dist else "",
                 version=dist.version if dist else "",
-                builtin=bool(dist) and dist.name == DISTRIBUTION,
+                builtin=dist is not None and dist.name == DISTRIBUTION,
             )
         )
     asked = [_asked_for(item) for item in extra]
@@ -234,10 +234,10 @@ def load_all(plugins: Sequence[Plugin]) -> Loaded:
         else:
             specs[spec.name] = spec
             loaded.append((plugin, spec))
-    for plugin, error in _unmet_needs(loaded, {plugin.name for plugin, _ in broken}):
+    for plugin, unmet in _unmet_needs(loaded, {plugin.name for plugin, _ in broken}):
         specs.pop(plugin.name, None)
-        broken.append((plugin, error))
-    fatal = [Problem(plugin.name, str(error)) for plugin, error in broken if plugin.builtin or plugin.explicit]
+        broken.append((plugin, unmet))
+    fatal = [Problem(plugin.name, str(why)) for plugin, why in broken if plugin.builtin or plugin.explicit]
     if fatal:
         raise SettingsError(fatal)
     return Loaded(tuple(in_order(specs.values())), tuple(broken))
