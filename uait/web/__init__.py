@@ -1,0 +1,20 @@
+"""What every service's HTTP face shares."""
+
+from uait.calls.context import Identity as Identity
+from uait.web.app import App as App
+from uait.web.codec import from_json as from_json
+from uait.web.codec import to_json as to_json
+from uait.web.identity import identity as identity
+from uait.web.identity import user_id as user_id
+from uait.web.negotiate import accepts as accepts
+from uait.web.paging import Page as Page
+from uait.web.paging import Paging as Paging
+from uait.web.paging import decode_cursor as decode_cursor
+from uait.web.paging import encode_cursor as encode_cursor
+from uait.web.paging import page as page
+from uait.web.parse import body as body
+from uait.web.parse import json_body as json_body
+from uait.web.parse import query as query
+from uait.web.sse import Event as Event
+from uait.web.sse import event_stream as event_stream
+from uait.web.structure import structure as structure

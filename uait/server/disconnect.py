@@ -1,0 +1,41 @@
+"""How a server tells an app, without a task that waits for it, that the client has gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+SCOPE_KEY = "uait.disconnect"
+"""Where a server puts a `Disconnect` in the ASGI scope (http and websocket). An app that finds none must wait for the disconnect message itself."""
+
+
+class Disconnect:
+    """One call's news that its client has gone, announced by the server, or by the caller of an in-process call.
+
+    Callbacks are synchronous (they cancel a scope with a reason) and are called once. `receive()` tells the same in ASGI's way.
+    """
+
+    __slots__ = ("_callbacks", "gone")
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def add(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the client goes; at once where it has gone already."""
+        if self.gone:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def discard(self, callback: Callable[[], None]) -> None:
+        """Forget `callback`; nothing happens where it is unknown."""
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
+
+    def announce(self) -> None:
+        """Say that the client has gone. Idempotent."""
+        if not self.gone:
+            self.gone = True
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback()

@@ -1,0 +1,223 @@
+"""The Quart app of a service, with every convention that our services share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from quart.json.provider import JSONProvider
+from quart.sessions import NullSession, SessionInterface
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import NotFound as WerkzeugNotFound
+from werkzeug.routing import BaseConverter, MapAdapter, Rule, WebsocketMismatch
+
+from uait.errors import APIError, BadRequest, NotFound
+from uait.server.asgi import ASGIApp, Receive, Scope, Send
+from uait.web.codec import from_json, to_json
+from uait.web.connection import HTTPConnection, request_path
+from uait.web.edge import Edge
+from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
+from uait.web.health import add_health_routes
+from uait.web.identity import Authenticator
+from uait.web.metrics import HTTPMetrics
+from uait.web.openapi import add_openapi_route
+from uait.web.websocket import WebSocketConnection
+
+if TYPE_CHECKING:
+    from uait.kernel.service import Context
+
+MATCH = "uait.match"
+"""Where the route that was found waits for Quart, which would look for it again."""
+
+
+class App(QuartTrio):
+    """Routes as in Quart; ids, identity, deadlines, limits, error bodies, metrics, log lines, health and OpenAPI without a word of the handler.
+
+    A handler returns a dict, list, attrs instance, text, `Response`, `(value, status)`, `(value, status, headers)` or None (204), and raises `uait.errors`. When the client
+    leaves, or the deadline passes, it is cancelled.
+
+    Args:
+        ctx: the incarnation of the service that it belongs to.
+    """
+
+    asgi_http_class = HTTPConnection  # type: ignore[assignment]
+    asgi_websocket_class = WebSocketConnection  # type: ignore[assignment]
+
+    def __init__(self, ctx: Context) -> None:
+        # Without static files, templates and an instance folder there is nothing to look for on the disk.
+        super().__init__("uait.web", static_folder=None, template_folder=None, root_path="/", instance_path="/")
+        self.context = ctx
+        self.authenticator = Authenticator(ctx.host_settings.keys)
+        self.metrics = HTTPMetrics(ctx.registry)
+        self.json = _JSON(self)
+        self.session_interface = _NoSessions()
+        self.config["MAX_CONTENT_LENGTH"] = ctx.limits.body_bytes
+        self.config["RESPONSE_TIMEOUT"] = None
+        self.url_map.strict_slashes = False
+        self.url_map.merge_slashes = False
+        self.url_map.converters["id"] = IdConverter
+        self._mounts: list[tuple[str, ASGIApp, bool]] = []
+        self._error_formats: list[tuple[str, Render]] = []
+        self._adapter = self.url_map.bind("localhost")
+        self._edge = Edge(self)
+        add_health_routes(self)
+        add_openapi_route(self)
+
+    def mount(self, prefix: str, app: ASGIApp, *, strip: bool = True) -> None:
+        """Hand everything under a path prefix to another ASGI app, HTTP and WebSocket, inside all conventions.
+
+        The longest prefix wins; routes of this app win over mounts. The streams are handed through: nothing is buffered.
+
+        Args:
+            prefix: as `/v1`; it matches `/v1` and `/v1/...`. "" matches everything.
+            app: is given the scope, with `path` and `raw_path` cut.
+            strip: whether they are.
+        """
+        self._mounts.append((prefix.rstrip("/"), app, strip))
+        self._mounts.sort(key=lambda mount: -len(mount[0]))
+
+    def errors_for(self, prefix: str, render: Render) -> None:
+        """Answer errors under a path prefix in another dialect than ours.
+
+        Args:
+            prefix: a path's beginning, as `/v1/messages`; the longest wins.
+            render: gives the JSON body from the error and the request id.
+        """
+        self._error_formats.append((prefix, render))
+        self._error_formats.sort(key=lambda entry: -len(entry[0]))
+
+    def error_format(self, path: str) -> Render:
+        """How errors at `path` are written."""
+        for prefix, render in self._error_formats:
+            if path.startswith(prefix):
+                return render
+        return standard_error
+
+    # ASGI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+        else:
+            await self._edge(scope, receive, send)
+
+    async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        """What stands behind the edge: routes, then mounts. Wrap it for middleware that should be inside the conventions; wrap the app for what should be outside."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await super().asgi_app(scope, receive, send)  # type: ignore[arg-type]
+            return
+        exchange: Exchange = scope[EXCHANGE]
+        try:
+            rule, arguments = self._adapter.match(
+                request_path(scope), scope.get("method", "GET"), return_rule=True, websocket=kind == "websocket"
+            )
+        except HTTPException as error:
+            if isinstance(error, (WerkzeugNotFound, WebsocketMismatch)):
+                mounted = self._mounted(scope)
+                if mounted is not None:
+                    app, inner, exchange.route = mounted
+                    await app(inner, receive, send)
+                    return
+            raise _no_route(error, kind) from None
+        exchange.route = rule.rule
+        scope[MATCH] = (rule, arguments)
+        await super().asgi_app(scope, receive, send)  # type: ignore[arg-type]
+
+    def _mounted(self, scope: Scope) -> tuple[ASGIApp, Scope, str] | None:
+        path: str = scope["path"]
+        for prefix, app, strip in self._mounts:
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                inner = dict(scope)
+                if strip and prefix:
+                    inner["path"] = path[len(prefix) :] or "/"
+                    raw: bytes = scope.get("raw_path") or b""
+                    inner["raw_path"] = raw.removeprefix(prefix.encode()) or b"/"
+                return app, inner, f"{prefix}/*"
+        return None
+
+    # Quart
+
+    def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        """Give Quart the route that is found already."""
+        if request is None:
+            return None
+        return _Matched(self._adapter, request.scope[MATCH], request.method)
+
+    async def make_response(self, result: Any) -> Any:
+        """As Quart's, and for attrs instances, any JSON value inside a tuple, and None (204)."""
+        rest: tuple[Any, ...] = ()
+        if isinstance(result, tuple):
+            result, *tail = result
+            rest = tuple(tail)
+        if result is None:
+            response = self.response_class(b"", status=204)
+            response.headers.pop("Content-Type", None)
+            result = response
+        elif isinstance(result, (dict, list)) or attrs.has(type(result)):
+            result = self.response_class(to_json(result), content_type="application/json")
+        return await super().make_response((result, *rest) if rest else result)
+
+
+class _Matched(MapAdapter):
+    """A URL adapter that knows its answer."""
+
+    def __init__(self, adapter: MapAdapter, match: tuple[Rule, Any], method: str) -> None:
+        self.__dict__.update(adapter.__dict__)
+        self.default_method = method
+        self._match = match
+
+    def match(self, path_info: Any = None, method: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if path_info is None and method is None:
+            return self._match
+        return super().match(path_info, method, *args, **kwargs)
+
+    def allowed_methods(self, path_info: str | None = None) -> list[str]:
+        return sorted(self._match[0].methods or ())
+
+
+class IdConverter(BaseConverter):
+    """`<id:name>`: 1 to 128 characters without control characters and slashes. Anything else is not found."""
+
+    regex = r"[^/\x00-\x1f\x7f]{1,128}"
+
+
+class _NoSessions(SessionInterface):
+    """We have no cookies."""
+
+    def __init__(self) -> None:
+        self._none = NullSession()
+
+    async def open_session(self, app: Any, request: Any) -> Any:
+        return self._none
+
+    def is_null_session(self, obj: object) -> bool:
+        return True
+
+
+class _JSON(JSONProvider):
+    """Quart's own JSON calls (`request.get_json`, `jsonify`, the test client's), spoken our way."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return to_json(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return from_json(s.encode() if isinstance(s, str) else s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Any:
+        value = args[0] if len(args) == 1 and not kwargs else (args or kwargs)
+        return self._app.response_class(to_json(value), content_type="application/json")
+
+
+def _no_route(error: HTTPException, kind: str) -> APIError | HTTPException:
+    if isinstance(error, WebsocketMismatch):
+        if kind == "websocket":
+            return BadRequest("This path does not speak WebSocket.")
+        return APIError(
+            "This path speaks WebSocket only.",
+            status=426,
+            code="UPGRADE_REQUIRED",
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+    return NotFound() if isinstance(error, WerkzeugNotFound) else error

@@ -1,0 +1,113 @@
+"""JSON in and out of the wire: what is accepted as JSON, and how our values are written."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Set
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+import attrs
+import orjson
+
+from uait.errors import InvalidJSON
+from uait.storage.ids import format_time
+
+MAX_DEPTH = 100
+"""Levels of nesting taken from outside. What is stored can then be written again: orjson's writer ends at 254."""
+
+MAX_VALUES = 200_000
+"""Members and items taken in one document: 32 MiB of `[],[],` would otherwise become a gigabyte of objects."""
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+
+
+def from_json(data: bytes) -> Any:
+    """Decode JSON from outside.
+
+    NaN, infinities, lone surrogates, bytes that are not UTF-8, nesting over `MAX_DEPTH` and more than `MAX_VALUES` values are refused.
+
+    Raises:
+        InvalidJSON: with what is wrong, and where.
+    """
+    opened = data.count(b"[") + data.count(b"{")
+    if opened > MAX_DEPTH or data.count(b",") > MAX_VALUES:
+        _check_size(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
+
+
+def _check_size(data: bytes) -> None:
+    """Look at the brackets outside of strings, before any object is made."""
+    bare = _STRING.sub(b"", data)
+    if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > MAX_VALUES:
+        raise InvalidJSON(f"The JSON document has more than {MAX_VALUES} values.")
+    depth = 0
+    for mark in re.findall(rb"[\[\]{}]", bare):
+        depth += 1 if mark in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise InvalidJSON(f"The JSON document is nested more than {MAX_DEPTH} levels deep.")
+
+
+def to_json(value: Any) -> bytes:
+    """Write `value` as JSON.
+
+    attrs instances become objects whose keys are their fields' aliases, times RFC 3339 in UTC ending in `Z`, enums their values, sets lists, NaN null.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+    """
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except TypeError:
+        # Rare shapes: keys that are not text, and text with lone surrogates (from operating systems and careless providers).
+        return orjson.dumps(_mended(value), _plain, _OPTIONS | orjson.OPT_NON_STR_KEYS)
+
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+@lru_cache(maxsize=1024)
+def json_fields(cls: type[Any]) -> tuple[tuple[str, str], ...]:
+    """The (JSON key, attribute) pairs of an attrs class."""
+    return tuple((field.alias or field.name, field.name) for field in attrs.fields(cls))
+
+
+def _plain(value: Any) -> Any:
+    """One level of what orjson does not know."""
+    kind = type(value)
+    if attrs.has(kind):
+        return {key: getattr(value, name) for key, name in json_fields(kind)}
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (Set, tuple)):
+        return list(value)
+    for base in (str, int, float, list):
+        if isinstance(value, base):
+            return base(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{kind.__name__} has no JSON form")
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, Set)):
+        return [_mended(item) for item in value]
+    if attrs.has(type(value)):
+        return _mended(_plain(value))
+    return value

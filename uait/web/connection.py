@@ -1,0 +1,186 @@
+"""One HTTP request on its way through Quart.
+
+quart-trio gives every request two tasks and a nursery. Here the handler runs in the server's task; a second one is only needed where the server cannot say by
+itself (`uait.server.disconnect`) that the client has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import trio
+from quart.wrappers import Response
+from quart.wrappers.response import DataBody
+from quart_trio.wrappers import TrioRequest
+from werkzeug.datastructures import Headers
+
+from uait.errors import PayloadTooLarge
+from uait.server.asgi import Message, Receive, Scope, Send
+from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+from uait.web.exchange import EXCHANGE, Exchange
+
+if TYPE_CHECKING:
+    from uait.web.app import App
+
+READ_AHEAD = 16
+"""Messages of a body taken in before the handler asks, where somebody must look out for the disconnect behind them."""
+
+
+class Body:
+    """A request's body, read when the handler asks and no sooner. Await it for everything, or iterate over its pieces.
+
+    Args:
+        receive: gives the ASGI messages.
+        length: what Content-Length says, in bytes.
+        limit: how many bytes are taken.
+
+    Raises (both ways of reading):
+        PayloadTooLarge: it is longer than `limit`.
+    """
+
+    def __init__(self, receive: Receive, exchange: Exchange, length: int | None, limit: int) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self._limit = limit
+        self._too_large = length is not None and length > limit
+        self._complete = False
+        self._taken = 0
+        self._data: bytes | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._too_large:
+                raise PayloadTooLarge(f"The body is too large; at most {self._limit} bytes are taken.")
+            if self._complete:
+                raise StopAsyncIteration
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._exchange.client_left()
+                await trio.sleep_forever()
+            self._complete = not message.get("more_body", False)
+            data: bytes = message.get("body", b"")
+            self._taken += len(data)
+            self._too_large = self._taken > self._limit
+            if data and not self._too_large:
+                return data
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self.read().__await__()
+
+    async def read(self) -> bytes:
+        """All of it. A second call gives the same bytes."""
+        if self._data is None:
+            self._data = b"".join([piece async for piece in self])
+        return self._data
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        self._data = b""
+
+
+class HTTPConnection:
+    """What Quart calls an ASGI connection: made for one request, called once."""
+
+    def __init__(self, app: App, scope: Scope) -> None:
+        self._app = app
+        self._scope = scope
+        self._exchange: Exchange = scope[EXCHANGE]
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        if DISCONNECT in self._scope:
+            await self._handle(receive, send)
+            return
+        inbox, arrived = trio.open_memory_channel[Message](READ_AHEAD)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, receive, inbox)
+            await self._handle(arrived.receive, send)
+            nursery.cancel_scope.cancel(reason="the request is answered")
+
+    async def _watch(self, receive: Receive, inbox: trio.MemorySendChannel[Message]) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self._exchange.client_left()
+                return
+            await inbox.send(message)
+
+    async def _handle(self, receive: Receive, send: Send) -> None:
+        app = self._app
+        request = self._make_request(receive)
+        # The context stays until the answer is out, so that generators see their request.
+        async with app.request_context(request) as context:
+            response = await app.full_dispatch_request(context)
+            await self._send(response, send)
+
+    def _make_request(self, receive: Receive) -> TrioRequest:
+        scope, app = self._scope, self._app
+        headers = request_headers(scope)
+        request: TrioRequest = app.request_class(
+            scope["method"],
+            scope.get("scheme", "http"),
+            request_path(scope),
+            scope["query_string"],
+            headers,
+            scope.get("root_path", ""),
+            scope.get("http_version", "1.1"),
+            scope,
+            max_content_length=None,
+            body_timeout=app.config["BODY_TIMEOUT"],
+            send_push_promise=_no_push,
+        )
+        request.body = Body(receive, self._exchange, request.content_length, app.config["MAX_CONTENT_LENGTH"])
+        return request
+
+    async def _send(self, response: Any, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()
+            ],
+        }
+        await send(start)
+        if isinstance(response, Response):
+            source = response.response
+            if isinstance(source, DataBody):
+                data = source.data[source.begin : source.end]
+                await send({"type": "http.response.body", "body": data, "more_body": False})
+                return
+            async with source as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": _bytes(piece), "more_body": True})
+        else:
+            for piece in response.response:
+                await send({"type": "http.response.body", "body": _bytes(piece), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _bytes(piece: Any) -> bytes:
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
+
+
+async def _no_push(path: str, headers: Headers) -> None:
+    pass
+
+
+def request_headers(scope: Scope) -> Headers:
+    """The request's headers as Quart wants them."""
+    headers = Headers()
+    client = scope.get("client")
+    headers.add("Remote-Addr", client[0] if client else "<local>")
+    for name, value in scope["headers"]:
+        headers.add(name.decode("latin-1").title(), value.decode("latin-1"))
+    return headers
+
+
+def request_path(scope: Scope) -> str:
+    """The path that routes match: origin form, without the part that somebody above us has used up."""
+    path: str = scope["path"]
+    if not path.startswith("/"):
+        path = urlsplit(path).path or "/"
+    return path

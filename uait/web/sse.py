@@ -1,0 +1,136 @@
+"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import attrs
+import trio
+from quart import request
+from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse
+
+from uait.web.codec import to_json
+from uait.web.exchange import EXCHANGE, Exchange, Farewell
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+@attrs.frozen
+class Event:
+    """One event. Text and bytes go as they are (over several `data:` lines where they have several), anything else as JSON."""
+
+    data: Any
+    id: str | None = None
+    event: str | None = None
+
+
+def encode(event: Event) -> bytes:
+    """`event` on the wire. Line ends inside `id` and `event`, which would forge fields, are left out, as is an id with a NUL, which clients ignore."""
+    parts = []
+    if event.id is not None and "\0" not in event.id:
+        parts.append(b"id: " + _one_line(event.id) + b"\n")
+    if event.event is not None:
+        parts.append(b"event: " + _one_line(event.event) + b"\n")
+    data = event.data
+    raw = (
+        data.encode()
+        if isinstance(data, str)
+        else bytes(data)
+        if isinstance(data, (bytes, bytearray))
+        else to_json(data)
+    )
+    if b"\n" in raw or b"\r" in raw:
+        parts.extend(b"data: " + line + b"\n" for line in _LINE_END.split(raw))
+    else:
+        parts.append(b"data: " + raw + b"\n")
+    parts.append(b"\n")
+    return b"".join(parts)
+
+
+def _one_line(text: str) -> bytes:
+    return _LINE_END.sub(b"", text.encode())
+
+
+def event_stream(
+    events: AsyncIterable[Event],
+    *,
+    endless: bool = False,
+    ping: float = 15.0,
+    headers: Mapping[str, str] | None = None,
+    farewell: Farewell | None = None,
+) -> TrioResponse:
+    """Answer with server-sent events.
+
+    `events` is iterated in a task of its own, which is cancelled, and the iterator closed in it, when the client leaves, the deadline passes or the service stops. An error, the deadline or
+    the stop then becomes a last event. A client that does not read holds the iterator up: nothing is queued.
+
+    Args:
+        events: what to send, as it comes.
+        endless: there is no last event, so the stream ends as soon as the service drains; it has no deadline but the caller's own.
+        ping: seconds of silence after which a comment is sent, so that proxies keep the connection.
+        headers: further ones.
+        farewell: gives the last bytes from the error, where a dialect has its own way; else an event named `error` with our error body.
+    """
+    exchange: Exchange = request.scope[EXCHANGE]  # type: ignore[typeddict-item]
+    exchange.farewell = farewell
+    if endless:
+        exchange.never_ends()
+    response = TrioResponse(_Stream(events, ping), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers.update(headers or {})
+    response.timeout = None
+    return response
+
+
+class _Stream(ResponseBody):
+    """An event stream's body. The nursery is opened and left in the task that sends, by `async with`, never across a generator's yield."""
+
+    def __init__(self, events: AsyncIterable[Event], ping: float) -> None:
+        self._events = events
+        self._ping = ping
+        self._nursery_manager: Any = None
+
+    async def __aenter__(self) -> _Stream:
+        self._put, self._take = trio.open_memory_channel[bytes](0)
+        self._nursery_manager = trio.open_nursery()
+        nursery = await self._nursery_manager.__aenter__()
+        self._nursery = nursery
+        nursery.start_soon(self._produce)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        tb: TracebackType | None = None,
+    ) -> None:
+        self._nursery.cancel_scope.cancel(reason="the event stream is over")
+        await self._nursery_manager.__aexit__(exc_type, exc_value, tb)
+
+    async def _produce(self) -> None:
+        async with self._put:
+            iterator = self._events.__aiter__()
+            try:
+                async for event in iterator:
+                    await self._put.send(encode(event))
+            finally:
+                close = getattr(iterator, "aclose", None)
+                if close is not None:
+                    await close()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with trio.move_on_after(self._ping):
+            try:
+                return await self._take.receive()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+        return KEEP_ALIVE
