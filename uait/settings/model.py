@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,7 +24,7 @@ MIB = 1024 * 1024
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["critical", "error", "warning", "info", "debug"]
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.%a-z]*:[0-9A-Fa-f:.%a-z]*")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
 _MODULE_ATTR = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -37,8 +38,16 @@ def _grace(_: Any, field: attrs.Attribute[Any], value: float) -> None:
         raise ValueError(f"{field.name!r} must be 0 seconds or more, and finite")
 
 
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _host(_: Any, field: attrs.Attribute[Any], value: str) -> None:
-    if not _HOST.fullmatch(value):
+    if not (_is_ipv6(value) if ":" in value else _NAME.fullmatch(value)):
         raise ValueError(
             f"{field.name!r} must be a host name or an IP address alone ('localhost', '0.0.0.0', '::1'), without scheme, brackets or port"
         )
@@ -92,6 +101,10 @@ class Limits:
     queue: int = attrs.field(default=64, validator=validators.ge(1))
 
 
+def _tuple(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 def _default_data_dir() -> Path:
     import platformdirs  # only where nobody chose a directory
 
@@ -125,9 +138,9 @@ class Settings:
     log_level: LogLevel = "info"
     keys: Mapping[str, str] = attrs.field(factory=dict, validator=_keys, repr=False)
     limits: Limits = Limits()
-    only: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    without: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    services: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=_module_attrs)
+    only: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    without: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    services: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_module_attrs)
     sections: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
     origins: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     environ: Mapping[str, str] = attrs.field(factory=lambda: dict(os.environ), repr=False)

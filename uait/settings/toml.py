@@ -40,7 +40,8 @@ def _lines(text: str) -> Iterator[tuple[str, int]]:
     A statement is as many lines as it takes to be TOML by itself: that is right for any layout, since a statement ends with a line and a
     beginning of one is never valid.
     """
-    header, counts, chunk, start = "", dict[str, int](), "", 0
+    header, chunk, start = "", "", 0
+    last = dict[str, int]()  # index of the last element of each array of tables
     for number, line in enumerate(re.split(r"\r?\n", text), 1):
         start = start if chunk else number
         chunk += line + "\n"
@@ -48,21 +49,29 @@ def _lines(text: str) -> Iterator[tuple[str, int]]:
             statement = tomllib.loads(chunk)
         except tomllib.TOMLDecodeError:
             continue
-        is_header = chunk.lstrip().startswith("[")
-        names = list(_names(statement, ""))
-        if is_header:
-            header = names[-1].removesuffix("[0]")
-            names = [header]
-            if chunk.lstrip().startswith("[["):
-                counts[header] = counts.get(header, -1) + 1
-                header = f"{header}[{counts[header]}]"
-                names = [header]
-            prefix = ""
+        if chunk.startswith("["):
+            header, names = "", _header(statement)
+            for depth, name in enumerate(names, 1):
+                header = f"{header}.{name}".removeprefix(".")
+                if chunk.startswith("[[") and depth == len(names):
+                    if header not in last:
+                        yield header, start
+                    last[header] = last.get(header, -1) + 1
+                if header in last:
+                    header = f"{header}[{last[header]}]"
+            yield header, start
         else:
-            prefix = f"{header}." if header else ""
-        for name in names:
-            yield prefix + name, start
+            for name in _names(statement, header):
+                yield name, start
         chunk = ""
+
+
+def _header(statement: Any) -> list[str]:
+    names = []
+    while isinstance(statement, dict) and statement:
+        ((name, statement),) = statement.items()
+        names.append(name)
+    return names
 
 
 def _names(value: Any, name: str) -> Iterator[str]:
