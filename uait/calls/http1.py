@@ -1,0 +1,242 @@
+"""One HTTP/1.1 connection at the client's side: a question, then its answer as it comes (RFC 9112).
+
+httpx's own transport makes seven async generators an answer; one that is not read to its end leaves them to the garbage collector, which trio reports as seven resource warnings. Here is none, and closing is one
+synchronous call, so that it needs no shield when a scope is cancelled.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+from collections import deque
+from collections.abc import Callable
+
+import httptools
+import httpx
+import trio
+
+HEAD_BYTES = 128 * 1024
+"""How long an answer's head may be."""
+
+TOGETHER_BYTES = 64 * 1024
+"""Up to here a body goes out in one piece with its head, and before the answer is waited for."""
+
+_READ_BYTES = 64 * 1024
+_FORBIDDEN = re.compile(rb"[\r\n\0]")
+
+
+class StaleConnection(Exception):
+    """A connection that had been used before was closed by the other side before a byte of this answer came."""
+
+
+class Connection:
+    """A connected stream. Whoever opened it calls `close`, also in the middle of anything."""
+
+    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        self.stream = stream
+        self.used = False
+        self.idle_since = 0.0
+        self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+
+    def close(self) -> None:
+        """Close the socket now, without a TLS goodbye. Whoever waits for it gets an error. Idempotent."""
+        self._socket.close()
+
+    def quiet(self) -> bool:
+        """Whether an idle connection has neither been closed by the other side nor received what nobody asked for."""
+        number = self._socket.fileno()
+        if number < 0:
+            return False
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(number, select.POLLIN)
+            return not poll.poll(0)
+        return not select.select([number], [], [], 0)[0]
+
+    async def exchange(self, request: httpx.Request, release: Callable[[Answer], None]) -> Answer:
+        """Send `request` and read the head of its answer.
+
+        An answer that comes before the body is sent ends the sending. When this raises or is cancelled, the connection is of no further use: close it.
+
+        Args:
+            release: called once, when the answer is closed.
+
+        Raises:
+            StaleConnection: see there.
+            httpx.TransportError: it broke, or the other side does not speak HTTP.
+        """
+        head = render_head(request)
+        answer = Answer(self, request.method, release)
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            body = None
+        if body is not None and len(body) <= TOGETHER_BYTES:
+            await self._send(head + body, answer)
+            await answer.read_head()
+            return answer
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                nonlocal failure
+                try:
+                    await self._send_long(request, head, answer)
+                except Exception as error:
+                    failure = error
+                    nursery.cancel_scope.cancel(reason="the request's body failed")
+
+            nursery.start_soon(send)
+            try:
+                await answer.read_head()
+            except (httpx.TransportError, StaleConnection) as error:
+                failure = error
+            nursery.cancel_scope.cancel(reason="the answer has come")
+        if failure is not None:
+            raise failure
+        return answer
+
+    async def _send(self, data: bytes, answer: Answer) -> None:
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # It may have answered before it closed; if not, reading says what is wrong.
+            answer.sending_failed = True
+
+    async def _send_long(self, request: httpx.Request, head: bytes, answer: Answer) -> None:
+        answer.reusable = False
+        chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
+        pending = head
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        async for part in request.stream:
+            if not part or answer.sending_failed:
+                continue
+            await self._send(pending + (b"%x\r\n%b\r\n" % (len(part), part) if chunked else part), answer)
+            pending = b""
+        if not answer.sending_failed and (pending or chunked):
+            await self._send(pending + (b"0\r\n\r\n" if chunked else b""), answer)
+        answer.reusable = not answer.sending_failed
+
+
+class Answer(httpx.AsyncByteStream):
+    """An answer as it comes: the head after `read_head`, then an async iterator of the body's pieces as they arrive.
+
+    Attributes:
+        complete: the body was read to its end.
+        reusable: the connection could serve another question once the answer is complete.
+    """
+
+    def __init__(self, connection: Connection, method: str, release: Callable[[Answer], None]) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.reusable = True
+        self.sending_failed = False
+        self._release: Callable[[Answer], None] | None = release
+        self._connection = connection
+        self._without_body = method == "HEAD"
+        self._has_head = False
+        self._until_close = True
+        self._keep_alive = False
+        self._pieces: deque[bytes] = deque()
+        self._parser = httptools.HttpResponseParser(self)
+
+    # What httptools calls while it parses.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers = []
+            return
+        self.status = status
+        self._has_head = True
+        self._until_close = not any(
+            name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.headers
+        )
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._without_body:
+            self.complete = True
+            self.reusable = False
+
+    def on_body(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self.complete = True
+            self.reusable = self.reusable and self._keep_alive
+
+    async def read_head(self) -> None:
+        """Read until the head is there. Interim answers (1xx) are passed over."""
+        read = 0
+        while not self._has_head:
+            try:
+                data = await self._receive()
+            except httpx.ReadError:
+                if self._connection.used and not read:
+                    raise StaleConnection from None
+                raise
+            if not data:
+                if self._connection.used and not read:
+                    raise StaleConnection
+                raise httpx.RemoteProtocolError("the connection was closed before there was an answer")
+            read += len(data)
+            self._parse(data)
+            if read > HEAD_BYTES and not self._has_head:
+                raise httpx.RemoteProtocolError(f"the head of the answer is longer than {HEAD_BYTES} bytes")
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if self.complete:
+                raise StopAsyncIteration
+            data = await self._receive()
+            if data:
+                self._parse(data)
+            elif self._until_close:
+                self.complete, self.reusable = True, False
+            else:
+                raise httpx.RemoteProtocolError("the connection was closed before the answer was complete")
+        return self._pieces.popleft()
+
+    async def aclose(self) -> None:
+        """Let go of the connection: it serves again where the answer was read to its end, and is closed otherwise. Idempotent; never waits."""
+        release, self._release = self._release, None
+        if release is not None:
+            release(self)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
+            if not self.complete:
+                raise httpx.RemoteProtocolError(f"this is not an HTTP answer: {error}") from None
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._connection.stream.receive_some(_READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpx.ReadError(str(error) or "the connection broke") from error
+
+
+def render_head(request: httpx.Request) -> bytes:
+    """The request line and headers.
+
+    Raises:
+        httpx.LocalProtocolError: something in it would break the message apart.
+    """
+    parts = [request.method.encode("ascii"), request.url.raw_path]
+    lines = [b"%b %b HTTP/1.1" % (parts[0], parts[1])]
+    for name, value in request.headers.raw:
+        parts += (name, value)
+        lines.append(b"%b: %b" % (name, value))
+    if _FORBIDDEN.search(b"".join(parts)) or b" " in parts[1]:
+        raise httpx.LocalProtocolError("a line break or NUL in the request's target or headers")
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,238 @@
+"""Any server that speaks OpenAI's HTTP interface: OpenAI itself, vLLM, llama.cpp, LM Studio, Ollama, OpenRouter and many more."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from uait.errors import APIError
+from uait.llm import upstream
+from uait.llm.dialects.openai_upstream import AnswerReader, read_usage, render_request
+from uait.llm.http import ProviderHTTP, pieces, translated
+from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
+from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
+from uait.llm.sse import EventTooLarge, ServerSentEvent, SSEParser
+from uait.llm.upstream import Timeouts
+
+TAIL_TIMEOUT = 2.0
+"""Seconds for what may follow a finish reason: usage and `[DONE]`. Without them the answer is complete all the same."""
+
+END_TIMEOUT = 0.1
+"""Seconds for the end of the body after `[DONE]`, so that the connection can be used again."""
+
+_NO_CHAT = ("embed", "whisper", "tts", "dall-e", "moderation", "transcribe", "rerank", "image", "sora", "realtime")
+"""Words in the names of models that do not chat; the list says nothing of it."""
+
+_CONTEXT_LENGTH = ("context_length", "max_model_len", "context_window", "max_context_length")
+"""Where OpenRouter, vLLM, Groq and LM Studio put it."""
+
+
+class OpenAIProvider:
+    """One server at one base URL.
+
+    Args:
+        name: the first part of `name/model`.
+        base_url: what `/chat/completions` is put after; usually ends in `/v1`.
+        key: sent as a bearer token; none where empty.
+        timeouts: how long it may take.
+        transport: in place of our own, for tests.
+    """
+
+    capabilities = frozenset(Capability)
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        key: str = "",
+        *,
+        timeouts: Timeouts = Timeouts(),
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.name = name
+        self.timeouts = timeouts
+        self._max_tokens_field = (
+            "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
+        )
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def models(self) -> Sequence[Model]:
+        answer = await self._http.json("GET", "/models")
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, list):
+            raise upstream.broken(self.name, "sent no list of models")
+        return tuple(_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str))
+
+    @asynccontextmanager
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Chunk]]:
+        check_capabilities(self, request)
+        body = render_request(request, max_tokens_field=self._max_tokens_field)
+        started = trio.current_time()
+        total = started + self.timeouts.total
+        first = min(total, started + self.timeouts.first_token) if request.stream else total
+        async with self._http.ask("POST", "/chat/completions", body, deadline=first) as response:
+            media_type = response.headers.get("content-type", "")
+            # Some servers ignore `stream`, some say no type at all.
+            if "text/event-stream" in media_type or (request.stream and "json" not in media_type):
+                yield _Stream(self.name, pieces(response), self.timeouts, first=first, total=total)
+            else:
+                yield _Once(AnswerReader(self.name).whole(await self._http.whole(response, total)))
+
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
+        body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
+        if dimensions is not None:
+            body["dimensions"] = dimensions
+        answer = await self._http.json("POST", "/embeddings", body)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, list) or len(data) != len(texts):
+            raise upstream.broken(self.name, "sent no embeddings, or not as many as asked for")
+        try:
+            rows = sorted(data, key=lambda row: int(row.get("index", 0)))
+            vectors = tuple(_vector(row["embedding"]) for row in rows)
+        except (AttributeError, KeyError, TypeError, ValueError, struct.error):
+            raise upstream.broken(self.name, "sent embeddings that cannot be read") from None
+        guess = Usage(prompt_tokens=sum(estimate_tokens(len(text)) for text in texts), estimated=True)
+        return Embeddings(vectors, read_usage(answer.get("usage")) or guess)
+
+
+class _Once:
+    """An answer that came in one piece."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk: Chunk | None = chunk
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        await trio.lowlevel.checkpoint()
+        chunk, self._chunk = self._chunk, None
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+
+class _Stream:
+    """An answer as it comes. Chunks that came together are handed out without a checkpoint between them."""
+
+    def __init__(
+        self, provider: str, source: AsyncIterator[bytes], timeouts: Timeouts, *, first: float, total: float
+    ) -> None:
+        self._provider = provider
+        self._source = source
+        self._idle = timeouts.idle
+        self._first: float | None = first
+        self._total = total
+        self._parser = SSEParser()
+        self._reader = AnswerReader(provider)
+        self._ready: deque[Chunk] = deque()
+        self._failure: APIError | None = None
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while not self._ready:
+            if self._failure is not None:
+                failure, self._failure, self._over = self._failure, None, True
+                raise failure
+            if self._over:
+                raise StopAsyncIteration
+            await self._read()
+        return self._ready.popleft()
+
+    async def _read(self) -> None:
+        try:
+            data = await self._receive()
+            events = self._rest() if data is None else self._parser.feed(data)
+        except EventTooLarge:
+            self._failure = upstream.broken(self._provider, "sent an event that is too large")
+            return
+        self._take(events)
+        if self._reader.done:
+            self._over = True
+            with trio.move_on_after(END_TIMEOUT):
+                await self._skip_to_end()
+        elif data is None:
+            self._over = True
+            self._failure = self._failure or self._reader.incomplete()
+
+    def _take(self, events: list[ServerSentEvent]) -> None:
+        """Read events up to an error, which is raised after what came before it."""
+        for event in events:
+            try:
+                chunk = self._reader.event(event)
+            except APIError as error:
+                self._failure = error
+                return
+            if chunk is not None:
+                if self._first is not None and chunk.meaningful:
+                    self._first = None
+                self._ready.append(chunk)
+            if self._reader.done:
+                return
+
+    async def _receive(self) -> bytes | None:
+        """The next bytes, or None at the end."""
+        now = trio.current_time()
+        finished = self._reader.finish is not None
+        deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
+        try:
+            with translated(self._provider), trio.fail_at(min(deadline, self._total)):
+                return await self._source.__anext__()
+        except StopAsyncIteration:
+            return None
+        except APIError:
+            if finished:
+                return None
+            raise
+
+    def _rest(self) -> list[ServerSentEvent]:
+        """What stood after the last blank line: a last event without one, or an error that is not even an event."""
+        rest = self._parser.rest().strip()
+        return [ServerSentEvent(rest)] if rest.startswith(b"{") else self._parser.feed(b"\n\n")
+
+    async def _skip_to_end(self) -> None:
+        try:
+            while True:
+                await self._source.__anext__()
+        except (StopAsyncIteration, httpx.HTTPError):
+            pass
+
+
+def _model(item: Mapping[str, Any]) -> Model:
+    name = str(item["id"])
+    length = next((item[key] for key in _CONTEXT_LENGTH if isinstance(item.get(key), int)), None)
+    created = item.get("created")
+    capabilities: tuple[Capability, ...] = (Capability.CHAT, Capability.STREAMING)
+    if "embed" in name.lower():
+        capabilities = (Capability.EMBEDDINGS,)
+    elif any(word in name.lower() for word in _NO_CHAT):
+        capabilities = ()
+    return Model(
+        name,
+        capabilities=capabilities,
+        context_length=length,
+        created=int(created) if isinstance(created, int | float) else 0,
+        owned_by=str(item.get("owned_by") or ""),
+    )
+
+
+def _vector(value: Any) -> tuple[float, ...]:
+    if isinstance(value, str):
+        data = base64.b64decode(value, validate=True)
+        return struct.unpack(f"<{len(data) // 4}f", data)
+    return tuple(float(number) for number in value)

@@ -1,0 +1,204 @@
+"""What a provider's failure means to whoever asked us: one place where foreign errors become ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import attrs
+import httpx
+import orjson
+
+from uait.errors import (
+    APIError,
+    BadRequest,
+    DeadlineExceeded,
+    NotFound,
+    PayloadTooLarge,
+    TooManyRequests,
+    Unavailable,
+    UpstreamError,
+)
+
+SHOULD_RETRY = "x-should-retry"
+"""The official SDKs obey it. We say `false` after a provider failed: whoever retries is as near to it as possible, or retries multiply."""
+
+MESSAGE_CHARACTERS = 500
+"""How much of a provider's own words is passed on."""
+
+_NO_QUOTA = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
+_STATUS_BY_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long a provider may take, in seconds.
+
+    Attributes:
+        connect: until a connection is there.
+        first_token: from the question to the first token; a local server may have to load the model.
+        idle: between two signs of life afterwards; comments and pings count.
+        total: the whole answer.
+    """
+
+    connect: float = 10.0
+    first_token: float = 300.0
+    idle: float = 90.0
+    total: float = 600.0
+
+
+def failed(error: APIError) -> APIError:
+    """Mark `error` as a provider's failure, which the caller's SDK shall not retry."""
+    error.headers.setdefault(SHOULD_RETRY, "false")
+    return error
+
+
+def broken(provider: str, what: str) -> APIError:
+    """The provider answered, and not as it should."""
+    return failed(UpstreamError(f"The provider {provider!r} {what}.", details={"provider": provider}))
+
+
+def unreachable(provider: str) -> APIError:
+    """No connection to the provider."""
+    return failed(
+        Unavailable(
+            f"The provider {provider!r} cannot be reached; check its address and that it is running.",
+            code="PROVIDER_UNREACHABLE",
+            details={"provider": provider},
+        )
+    )
+
+
+def too_slow(provider: str, what: str) -> APIError:
+    """The provider took longer than it may."""
+    return failed(
+        DeadlineExceeded(
+            f"The provider {provider!r} {what} in time.", code="UPSTREAM_TIMEOUT", details={"provider": provider}
+        )
+    )
+
+
+def from_transport(provider: str, error: httpx.HTTPError) -> APIError:
+    """Translate what httpx raises while a question is under way."""
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout() | httpx.UnsupportedProtocol():
+            return unreachable(provider)
+        case httpx.TimeoutException():
+            return too_slow(provider, "did not answer")
+        case httpx.DecodingError():
+            return broken(provider, "sent a body that cannot be decoded")
+        case _:
+            return broken(provider, "closed the connection before its answer was complete")
+
+
+def from_status(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> APIError:
+    """Translate an HTTP answer of 400 or above. `body` may be anything: JSON of several shapes, text, HTML, nothing."""
+    payload = _json(body)
+    return _translate(provider, status, _kind(payload), _message(payload, body), retry_after(headers))
+
+
+def from_frame(provider: str, error: Any) -> APIError:
+    """Translate an error that came inside a stream after a 200. `error` is what stood there: an object or a text."""
+    kind = _kind({"error": error})
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, int | str) and str(code).isascii() and str(code).isdigit() else 0
+    if not 400 <= status < 600:
+        status = next((_STATUS_BY_TYPE[word] for word in kind if word in _STATUS_BY_TYPE), 502)
+    return _translate(provider, status, kind, _message({"error": error}, b""), None)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the provider says it: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date. None where it says nothing sensible."""
+    milliseconds = headers.get("retry-after-ms", "")
+    plain = headers.get("retry-after", "")
+    seconds: float | None = None
+    try:
+        if milliseconds:
+            seconds = float(milliseconds) / 1000
+        elif plain:
+            seconds = float(plain)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(plain).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return seconds if seconds is not None and 0 <= seconds < 86_400 * 7 else None
+
+
+def _translate(provider: str, status: int, kind: tuple[str, ...], message: str, wait: float | None) -> APIError:
+    details = {"provider": provider, "status": status, "type": kind[0] if kind else None}
+    said = f"The provider {provider!r} says: {message}" if message else f"The provider {provider!r} answered {status}."
+    if _NO_QUOTA.intersection(kind) or status == 402:
+        # Waiting does not help, so no Retry-After; 429 is what callers of such an account know.
+        return failed(TooManyRequests(said, code="INSUFFICIENT_QUOTA", retry_after=None, details=details))
+    match status:
+        case 400 | 409 | 422:
+            return failed(BadRequest(said, details=details))
+        case 401 | 403:
+            # Ours, not the caller's: their own key is fine. The provider's words may quote a part of the key.
+            return failed(
+                UpstreamError(
+                    f"The provider {provider!r} refuses the API key it was given; check its settings.",
+                    code="PROVIDER_REFUSED_KEY",
+                    details=details,
+                )
+            )
+        case 404:
+            return failed(NotFound(said, code="MODEL_NOT_FOUND", details=details))
+        case 408 | 504:
+            return failed(DeadlineExceeded(said, code="UPSTREAM_TIMEOUT", details=details))
+        case 413:
+            return failed(PayloadTooLarge(said, details=details))
+        case 429:
+            return failed(TooManyRequests(said, retry_after=wait, details=details))
+        case 503 | 529:
+            return failed(Unavailable(said, code="PROVIDER_OVERLOADED", retry_after=wait, details=details))
+        case _ if 400 <= status < 500:
+            return failed(BadRequest(said, details=details))
+        case _:
+            return failed(UpstreamError(said, details=details))
+
+
+def _json(body: bytes) -> Any:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    # Gemini's compatible layer wraps its error in a list of one.
+    return payload[0] if isinstance(payload, list) and payload else payload
+
+
+def _kind(payload: Any) -> tuple[str, ...]:
+    """The provider's own words for the kind of error: type, then code."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    if not isinstance(error, dict):
+        return ()
+    return tuple(word for word in (error.get("type"), error.get("code")) if isinstance(word, str) and word)
+
+
+def _message(payload: Any, body: bytes) -> str:
+    """The provider's sentence, from whichever of the usual places it stands in; "" where there is none a person could read."""
+    found: Any = None
+    if isinstance(payload, dict):
+        error = payload.get("error")
+        found = error.get("message") if isinstance(error, dict) else error
+        found = found or payload.get("message") or payload.get("detail")
+    elif payload is None and body and not body.lstrip().startswith(b"<"):
+        found = body[: 4 * MESSAGE_CHARACTERS].decode("utf-8", "replace")
+    if isinstance(found, list | dict):
+        found = orjson.dumps(found).decode()
+    return " ".join(found.split())[:MESSAGE_CHARACTERS] if isinstance(found, str) else ""
