@@ -62,8 +62,8 @@ async def _check_answers(spec: ServiceSpec, url: str) -> None:
         assert health.json().get("service") == spec.title, f"/health does not say which service this is: {health.text}"
         missing = await client.get("/there/is/nothing/here")
         assert missing.status_code == 404, f"an unknown path answers {missing.status_code}"
-        error = missing.json().get("error", {})
-        assert {"code", "message", "request_id"} <= error.keys(), f"404 is not in the common form: {missing.text}"
+        told = missing.json().get("error", {})
+        assert {"code", "message", "request_id"} <= told.keys(), f"404 is not in the common form: {missing.text}"
 
 
 async def _break_off(url: str) -> None:
