@@ -1,0 +1,260 @@
+"""Sockets, HTTP/1.1 by hand, and counting. What is answered stands in `scenarios.py`."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+import attrs
+import trio
+
+from mock_upstream import scenarios
+
+
+@attrs.frozen
+class Seen:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Gone(Exception):
+    """This side has closed the connection."""
+
+
+@attrs.define
+class Upstream:
+    """The running server.
+
+    Attributes:
+        url: the base URL, ending in `/v1`.
+        open_requests: requests that are being answered now.
+        connections: sockets open now.
+        left: answers whose client went away before their end.
+        requests: what arrived, oldest first.
+        models: what `/models` answers: names, or "hang", "error", "page" (no JSON).
+    """
+
+    url: str = ""
+    open_requests: int = 0
+    connections: int = 0
+    accepted: int = 0
+    answered: int = 0
+    left: int = 0
+    requests: deque[Seen] = attrs.field(factory=lambda: deque(maxlen=1000))
+    models: list[str] | str = attrs.field(factory=lambda: ["tokens", "text-embedding-mock"])
+    remember: bool = True
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+
+    async def until(self, condition: Callable[[Upstream], bool], timeout: float = 10) -> None:
+        """Wait until `condition` holds of the counters."""
+        with trio.fail_after(timeout):
+            while not condition(self):
+                await self._changed.wait()
+
+    def changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("open_requests", "connections", "accepted", "answered", "left")}
+
+
+@asynccontextmanager
+async def open_upstream(port: int = 0, *, remember: bool = True) -> AsyncIterator[Upstream]:
+    """Serve on 127.0.0.1 until the block is left."""
+    upstream = Upstream(remember=remember)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        upstream.connections += 1
+        upstream.accepted += 1
+        try:
+            await Connection(upstream, stream).run()
+        except (Gone, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            stream.socket.close()
+            upstream.connections -= 1
+            upstream.changed()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, port, host="127.0.0.1"))
+        upstream.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
+        yield upstream
+        nursery.cancel_scope.cancel(reason="the mock upstream is no longer needed")
+
+
+class Connection:
+    """One socket: requests are read and answered in turn. To scenarios it is the way to answer."""
+
+    def __init__(self, upstream: Upstream, stream: trio.SocketStream) -> None:
+        self.upstream = upstream
+        self.stream = stream
+        self.close_on_next = False
+        self._buffer = b""
+        self._chunked = True
+
+    async def run(self) -> None:
+        self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while (seen := await self._request()) is not None:
+            upstream = self.upstream
+            if upstream.remember:
+                upstream.requests.append(seen)
+            upstream.open_requests += 1
+            upstream.changed()
+            try:
+                await self._answer(seen)
+                upstream.answered += 1
+            finally:
+                upstream.open_requests -= 1
+                upstream.changed()
+
+    async def _request(self) -> Seen | None:
+        while b"\r\n\r\n" not in self._buffer:
+            if not await self._more():
+                return None
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        request_line, *lines = head.decode("latin-1").split("\r\n")
+        method, path, _ = request_line.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if headers.get("transfer-encoding") == "chunked":
+            body = await self._chunks()
+        else:
+            length = int(headers.get("content-length", 0))
+            while len(self._buffer) < length:
+                if not await self._more():
+                    return None
+            body, self._buffer = self._buffer[:length], self._buffer[length:]
+        return Seen(method, path, headers, body)
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while True:
+            while b"\r\n" not in self._buffer:
+                await self._more()
+            size, _, self._buffer = self._buffer.partition(b"\r\n")
+            length = int(size, 16)
+            while len(self._buffer) < length + 2:
+                await self._more()
+            body, self._buffer = body + self._buffer[:length], self._buffer[length + 2 :]
+            if not length:
+                return body
+
+    async def _more(self) -> bool:
+        data = await self.stream.receive_some(65536)
+        if data and self.close_on_next:
+            self.reset()
+        self._buffer += data
+        return bool(data)
+
+    async def _answer(self, seen: Seen) -> None:
+        if seen.method == "GET" and seen.path == "/mock":
+            await self.json(200, self.upstream.counts())
+        elif seen.method == "GET" and seen.path.endswith("/models"):
+            await self._watched(scenarios.list_models, {}, {})
+        elif seen.path.endswith("/embeddings"):
+            await scenarios.embed(self, json.loads(seen.body), {})
+        elif seen.path.endswith("/chat/completions"):
+            await self._complete(seen)
+        else:
+            await self.json(404, {"error": {"message": f"no {seen.path} here", "type": "invalid_request_error"}})
+
+    async def _complete(self, seen: Seen) -> None:
+        body = json.loads(seen.body)
+        name, _, query = str(body.get("model", "")).partition("?")
+        options = dict(parse_qsl(query))
+        scenario = scenarios.SCENARIOS.get(name)
+        if scenario is None:
+            await self.json(404, {"error": {"message": f"no model {name}", "code": "model_not_found"}})
+        elif name == "tokens" and not options.get("delay"):
+            # Nothing to be interrupted in, and benchmarks measure somebody else.
+            await scenario(self, body, options)
+        else:
+            await self._watched(scenario, body, options)
+
+    async def _watched(self, scenario: scenarios.Scenario, body: dict[str, Any], options: dict[str, str]) -> None:
+        """Run a scenario, and cancel it as soon as the client has gone."""
+        gone = complete = False
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                nonlocal gone
+                try:
+                    while data := await self.stream.receive_some(65536):
+                        self._buffer += data
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+                gone = not complete
+                nursery.cancel_scope.cancel(reason="the client has gone")
+
+            nursery.start_soon(watch)
+            try:
+                await scenario(self, body, options)
+                complete = True
+            except (Gone, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                closed_here = isinstance(error, Gone)
+                gone = not closed_here
+                nursery.cancel_scope.cancel(reason="the connection is closed")
+                if closed_here:
+                    self.stream.socket.close()
+            nursery.cancel_scope.cancel(reason="the answer is complete")
+        if gone:
+            self.upstream.left += 1
+            raise trio.BrokenResourceError
+
+    # What scenarios answer with.
+
+    async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        """A whole JSON answer."""
+        await self.whole(status, json.dumps(value).encode(), {"content-type": "application/json", **(headers or {})})
+
+    async def whole(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        """A whole answer."""
+        await self.send(render_head(status, {**headers, "content-length": str(len(body))}) + body)
+
+    async def start(self, headers: dict[str, str] | None = None, *, chunked: bool = True) -> None:
+        """The head of a stream."""
+        self._chunked = chunked
+        framing = {"transfer-encoding": "chunked"} if chunked else {"connection": "close"}
+        await self.send(render_head(200, {"content-type": "text/event-stream", **framing, **(headers or {})}))
+
+    async def data(self, data: bytes) -> None:
+        """A piece of a stream, as one chunk and with luck one segment."""
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    async def end(self) -> None:
+        """The orderly end of a stream."""
+        if self._chunked:
+            await self.send(b"0\r\n\r\n")
+        else:
+            self.cut()
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    def cut(self) -> None:
+        """Close the connection."""
+        raise Gone
+
+    def reset(self) -> None:
+        """Close it with RST."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise Gone
+
+
+def render_head(status: int, headers: dict[str, str]) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} Mock\r\n{lines}\r\n".encode("latin-1")
