@@ -8,7 +8,6 @@ from uait.calls.context import SCOPE_KEY as SCOPE_KEY
 from uait.calls.context import CallContext as CallContext
 from uait.calls.context import Identity as Identity
 from uait.calls.context import bind_call as bind_call
-from uait.calls.context import child_traceparent as child_traceparent
 from uait.calls.context import current_call as current_call
 from uait.calls.deadline import TIMEOUT_HEADER as TIMEOUT_HEADER
 from uait.calls.deadline import remaining as remaining

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import contextvars
+import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import attrs
 import httpx
-import orjson
+import trio
 
 from uait.calls.context import SCOPE_KEY, CallContext, outgoing_call
-from uait.calls.deadline import TIMEOUT_HEADER, remaining, to_header, within
-from uait.calls.inprocess import Content, Exchange, RawHeaders, fetch, http_scope, open_exchange
-from uait.errors import NotFound, UpstreamError, from_response
+from uait.calls.deadline import remaining, within
+from uait.calls.inprocess import CLOSE_TIMEOUT, Content, Exchange, fetch, http_scope, open_exchange
+from uait.calls.message import (
+    Answer,
+    AnswerStream,
+    Params,
+    Request,
+    make_request,
+    read_error,
+    read_json,
+    read_response,
+)
+from uait.calls.proxy import proxy_http
+from uait.calls.remote import Remote
+from uait.calls.websocket import proxy_websocket
+from uait.errors import NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
-
-Params: TypeAlias = Mapping[str, Any] | None
+from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer that `request` gathers; `stream` has no limit."""
-
-ERROR_BYTES = 1024 * 1024
-"""How much of an error's answer is read."""
 
 
 @attrs.frozen
@@ -61,6 +71,7 @@ class Calls:
         self.caller = caller
         self.timeout = timeout
         self.context = contextvars.copy_context()
+        self.remote = Remote(self._lookup)
         self._clients: dict[str, ServiceClient] = {}
 
     async def __aenter__(self) -> Self:
@@ -70,7 +81,8 @@ class Calls:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._clients.clear()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+            await self.remote.aclose()
 
     def client(self, name: str) -> ServiceClient:
         """The client for the service `name`. It need not exist yet: whether it does is seen at each call."""
@@ -78,6 +90,16 @@ class Calls:
         if client is None:
             client = self._clients[name] = ServiceClient(self, name)
         return client
+
+    async def _lookup(self, name: str) -> Any:
+        """Ask this host's discovery for one instance of a service that does not run here."""
+        discovery = None if name == "discovery" else await self.directory.local("discovery")
+        if discovery is not None:
+            try:
+                return await self.client("discovery").get_json(f"/service/{quote(name, safe='')}")
+            except NotFound:
+                pass
+        raise NotFound(f"There is no service named {name!r}.", code="SERVICE_NOT_FOUND")
 
 
 class ServiceClient:
@@ -118,15 +140,16 @@ class ServiceClient:
             timeout: seconds for the whole call; without it the caller's own deadline counts, or the default where there is none.
             check: whether a status of 400 and above raises.
         """
-        if timeout is None and remaining() is None:
-            timeout = self._calls.timeout
-        with within(timeout, f"{self.name} did not answer in time."):
-            local = await self._local()
-            scope, body = self._scope(method, path, params, json, content, headers)
-            exchange = Exchange(local.app, scope, body, name=self.name, limit=ANSWER_BYTES)
-            response = await fetch(exchange, self._calls.context)
+        with self._within(timeout):
+            local = await self._calls.directory.local(self.name)
+            call = make_request(self._calls.caller, method, path, params, json, content, headers)
+            if local is not None:
+                response = await fetch(_exchange(local, call, ANSWER_BYTES), self._calls.context)
+            else:
+                async with self._remote(call) as answer:
+                    response = await read_response(answer, ANSWER_BYTES, self.name)
         if check and response.status_code >= 400:
-            raise _error(response, self.name)
+            raise read_error(response, self.name)
         return response
 
     @asynccontextmanager
@@ -139,117 +162,80 @@ class ServiceClient:
         json: Any = None,
         content: Content = None,
         headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         check: bool = True,
     ) -> AsyncIterator[httpx.Response]:
         """Send one request; the answer's body is read inside the block, as it comes. For the arguments see `request`.
 
-        Leaving the block early cancels the callee's work.
+        `timeout` is for the head of the answer: the body may take as long as the caller has. Leaving the block early cancels the callee's work.
         """
-        local = await self._local()
-        scope, body = self._scope(method, path, params, json, content, headers)
-        exchange = Exchange(local.app, scope, body, name=self.name)
-        async with open_exchange(exchange, self._calls.context) as response:
-            if check and response.status_code >= 400:
-                await response.aread()
-                raise _error(response, self.name)
-            yield response
+        with self._within(timeout) as scope:
+            local = await self._calls.directory.local(self.name)
+            call = make_request(self._calls.caller, method, path, params, json, content, headers)
+            opened: AbstractAsyncContextManager[Answer]
+            opened = self._remote(call) if local is None else open_exchange(_exchange(local, call), self._calls.context)
+            async with opened as answer:
+                scope.deadline = math.inf
+                response = httpx.Response(answer.status, headers=answer.headers, stream=AnswerStream(answer))
+                if check and response.status_code >= 400:
+                    raise read_error(await read_response(answer, ANSWER_BYTES, self.name), self.name)
+                yield response
 
     async def get_json(self, path: str, params: Params = None) -> Any:
         """GET `path`; what its JSON says."""
-        return _json(await self.request("GET", path, params=params), self.name)
+        return read_json(await self.request("GET", path, params=params), self.name)
 
     async def post_json(self, path: str, data: Any = None) -> Any:
         """POST `data` to `path`; what the answer's JSON says, None where it is empty."""
-        return _json(await self.request("POST", path, json=data), self.name)
+        return read_json(await self.request("POST", path, json=data), self.name)
 
     async def put_json(self, path: str, data: Any = None) -> Any:
         """PUT `data` to `path`; what the answer's JSON says, None where it is empty."""
-        return _json(await self.request("PUT", path, json=data), self.name)
+        return read_json(await self.request("PUT", path, json=data), self.name)
 
     async def patch_json(self, path: str, data: Any = None) -> Any:
         """PATCH `path` with `data`; what the answer's JSON says, None where it is empty."""
-        return _json(await self.request("PATCH", path, json=data), self.name)
+        return read_json(await self.request("PATCH", path, json=data), self.name)
 
     async def delete(self, path: str) -> Any:
         """DELETE `path`; what the answer's JSON says, None where it is empty."""
-        return _json(await self.request("DELETE", path), self.name)
+        return read_json(await self.request("DELETE", path), self.name)
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `scope`, of HTTP or a WebSocket, as the service would: what a gateway mounts.
 
         The caller has rewritten the scope's path to the service's own. Nothing is buffered, and cancelling this cancels everything behind it.
+
+        Raises:
+            APIError: before the answer has begun, where nobody can give one. After that, `UpstreamError`: the answer broke off.
         """
-        local = await self._local()
-        scope[SCOPE_KEY] = outgoing_call()
-        await local.app(scope, receive, send)
-
-    async def _local(self) -> LocalService:
-        local = await self._calls.directory.local(self.name)
-        if local is None:
-            raise NotFound(f"There is no service named {self.name!r}.", code="SERVICE_NOT_FOUND")
-        return local
-
-    def _scope(
-        self,
-        method: str,
-        path: str,
-        params: Params,
-        json: Any,
-        content: Content,
-        headers: Mapping[str, str] | None,
-    ) -> tuple[Scope, Content]:
         call = outgoing_call()
-        raw_path, query = _target(path, params)
-        if json is not None:
-            content = orjson.dumps(json)
-        raw_headers = _headers(self._calls.caller, self.name, call, headers, content, is_json=json is not None)
-        return http_scope(method, raw_path, query, raw_headers, **{SCOPE_KEY: call}), content
+        local = await self._calls.directory.local(self.name)
+        if local is not None:
+            await local.app(_inner_scope(scope, call), receive, send)
+        elif scope["type"] == "websocket":
+            await proxy_websocket(self._calls.remote, self.name, scope, receive, send, call)
+        else:
+            await proxy_http(self._calls.remote, self.name, scope, receive, send, call)
+
+    def _within(self, timeout: float | None) -> AbstractContextManager[trio.CancelScope]:
+        if timeout is None and remaining() is None:
+            timeout = self._calls.timeout
+        return within(timeout, f"{self.name} did not answer in time.")
+
+    def _remote(self, call: Request) -> AbstractAsyncContextManager[Answer]:
+        return self._calls.remote.open(self.name, call.method, call.target, call.headers, call.content)
 
 
-def _target(path: str, params: Params) -> tuple[bytes, bytes]:
-    """The path and the query as they stand in a request line."""
-    path, _, query = path.partition("?")
-    if params:
-        query = "&".join(filter(None, (query, str(httpx.QueryParams(params)))))
-    return quote(path, safe="/:@!$&'()*+,;=~%").encode(), quote(query, safe="/?:@!$&'()*+,;=~%").encode()
+def _exchange(local: LocalService, call: Request, limit: int | None = None) -> Exchange:
+    headers = [(b"host", local.name.encode()), *call.headers]
+    scope = http_scope(call.method, call.path, call.query, headers, **{SCOPE_KEY: call.context})
+    return Exchange(local.app, scope, call.content, name=local.name, limit=limit)
 
 
-def _headers(
-    caller: str, name: str, call: CallContext, given: Mapping[str, str] | None, content: Content, *, is_json: bool
-) -> RawHeaders:
-    headers = {
-        "host": name,
-        "accept": "application/json",
-        "user-agent": f"uait/{caller}",
-        "x-request-id": call.request_id,
-        "x-user-id": call.identity.user_id,
-        "traceparent": call.traceparent,
-    }
-    if call.tracestate:
-        headers["tracestate"] = call.tracestate
-    if (left := remaining()) is not None:
-        headers[TIMEOUT_HEADER.lower()] = to_header(left)
-    if isinstance(content, bytes):
-        headers["content-length"] = str(len(content))
-        if is_json:
-            headers["content-type"] = "application/json"
-    for key, value in (given or {}).items():
-        headers[key.lower()] = value
-    return [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
-
-
-def _json(response: httpx.Response, name: str) -> Any:
-    if not response.content:
-        return None
-    try:
-        return orjson.loads(response.content)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamError(f"{name} answered with something that is not JSON.") from error
-
-
-def _error(response: httpx.Response, source: str) -> Exception:
-    try:
-        payload = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        payload = None
-    return from_response(response.status_code, payload, source=source)
+def _inner_scope(scope: Scope, call: CallContext) -> Scope:
+    """`scope` for another app: without what the first app's own layers have left in it, but with the client's disconnect."""
+    kept = {key: value for key, value in scope.items() if not key.startswith("uait.") and key != "state"}
+    if DISCONNECT in scope:
+        kept[DISCONNECT] = scope[DISCONNECT]
+    return {**kept, SCOPE_KEY: call}

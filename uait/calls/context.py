@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +34,6 @@ class CallContext:
     traceparent: str = ""
     tracestate: str = ""
 
-    def child(self) -> CallContext:
-        """The context for a call made on behalf of this one: the same in everything, with a span of its own."""
-        return CallContext(self.request_id, self.identity, child_traceparent(self.traceparent), self.tracestate)
-
 
 _current: ContextVar[CallContext | None] = ContextVar("uait_call", default=None)
 
@@ -63,19 +57,5 @@ def bind_call(call: CallContext) -> Iterator[CallContext]:
 
 
 def outgoing_call() -> CallContext:
-    """The context for a call made now: the current request's child, or a new one in background work."""
-    current = _current.get()
-    return CallContext(str(uuid.uuid4()), traceparent=child_traceparent("")) if current is None else current.child()
-
-
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
-
-
-def child_traceparent(parent: str) -> str:
-    """A `traceparent` for a new span under `parent`; the first span of a new trace where `parent` is empty or invalid.
-
-    See https://www.w3.org/TR/trace-context/#traceparent-header.
-    """
-    match = _TRACEPARENT.fullmatch(parent)
-    trace, flags = (match[1], match[2]) if match else (secrets.token_hex(16), "01")
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+    """The context that a call made now carries: the current request's, or a new one in background work. The callee makes its own span below it."""
+    return _current.get() or CallContext(str(uuid.uuid4()))

@@ -39,12 +39,12 @@ def from_header(value: str) -> float:
 
 
 @contextmanager
-def within(seconds: float | None, message: str) -> Iterator[None]:
+def within(seconds: float | None, message: str) -> Iterator[trio.CancelScope]:
     """Cancel the block after `seconds` (None: never) and raise `DeadlineExceeded(message)`.
 
     A deadline of somebody further out stays theirs: it cancels the block, and their scope decides what that means.
     """
     with trio.CancelScope(deadline=math.inf if seconds is None else trio.current_time() + seconds) as scope:
-        yield
+        yield scope
     if scope.cancelled_caught:
         raise DeadlineExceeded(message)

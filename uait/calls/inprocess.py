@@ -16,8 +16,11 @@ from urllib.parse import unquote
 import httpx
 import trio
 
+from uait.calls.lifetime import open_helpers
 from uait.errors import APIError, InternalError, UpstreamError
 from uait.server.asgi import ASGIApp, Message, Scope
+from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+from uait.server.disconnect import Disconnect
 
 Content: TypeAlias = bytes | AsyncIterable[bytes] | None
 """A request body: whole, or as it comes."""
@@ -63,7 +66,8 @@ class Exchange:
 
     def __init__(self, app: ASGIApp, scope: Scope, content: Content, *, name: str, limit: int | None = None) -> None:
         self.app = app
-        self.scope = scope
+        self.disconnect = Disconnect()
+        self.scope = {**scope, DISCONNECT: self.disconnect}
         self.name = name
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -130,6 +134,7 @@ class Exchange:
     async def aclose(self) -> None:
         """Cancel the app where it still runs, and return when it has ended."""
         self._reader.close()
+        self.disconnect.announce()
         self.cancel_scope.cancel(reason="the caller closed the answer")
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
             await self._ended.wait()
@@ -186,38 +191,23 @@ class Exchange:
                 await aclose()
 
 
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self._exchange.read():
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._exchange.aclose()
-
-
 @asynccontextmanager
-async def open_exchange(exchange: Exchange, context: contextvars.Context) -> AsyncIterator[httpx.Response]:
-    """Run the app as long as the block; the answer's body is read from the response given.
+async def open_exchange(exchange: Exchange, context: contextvars.Context) -> AsyncIterator[Exchange]:
+    """Run the app as long as the block; the head of its answer is there, and the body is read with `read`.
 
-    Leaving the block cancels the app where it still runs, and waits for its end. An exception of the block comes out as it is, not in a group.
+    Leaving the block cancels the app where it still runs, and waits for its end.
 
     Args:
         exchange: a new one.
-        context: the app sees a copy of these context variables, as it would sees its server's, not the caller's.
+        context: the app gets a copy of these context variables, as it would get its server's, not the caller's.
     """
-    manager = trio.open_nursery()
-    nursery = await manager.__aenter__()
-    try:
+    async with open_helpers("the caller closed the answer") as nursery:
         context.run(nursery.start_soon, exchange.run)
-        await exchange.head()
-        yield httpx.Response(exchange.status, headers=exchange.headers, stream=_Stream(exchange))
-    finally:
-        # The nursery's own exit would wrap the block's exception in a group; this way it only waits for the app.
-        nursery.cancel_scope.cancel(reason="the caller closed the answer")
-        await manager.__aexit__(None, None, None)
+        try:
+            await exchange.head()
+            yield exchange
+        finally:
+            exchange.disconnect.announce()
 
 
 async def fetch(exchange: Exchange, context: contextvars.Context) -> httpx.Response:

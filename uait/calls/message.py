@@ -1,0 +1,148 @@
+"""How a call looks as an HTTP request, and its answer as a value or an error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import quote
+
+import attrs
+import httpx
+import orjson
+
+from uait.calls.context import CallContext, outgoing_call
+from uait.calls.deadline import TIMEOUT_HEADER, remaining, to_header
+from uait.calls.inprocess import Content, RawHeaders
+from uait.errors import APIError, UpstreamError, from_response
+
+Params: TypeAlias = Mapping[str, Any] | None
+
+_PATH = "/:@!$&'()*+,;=~%"
+_QUERY = _PATH + "?"
+
+
+@attrs.frozen
+class Request:
+    """A call as an HTTP request. `path` and `query` are quoted; `headers` lack `Host`, which is the instance's."""
+
+    context: CallContext
+    method: str
+    path: bytes
+    query: bytes
+    headers: RawHeaders
+    content: Content
+
+    @property
+    def target(self) -> bytes:
+        """As it stands in the request line."""
+        return self.path + b"?" + self.query if self.query else self.path
+
+
+def make_request(
+    caller: str,
+    method: str,
+    path: str,
+    params: Params,
+    json: Any,
+    content: Content,
+    headers: Mapping[str, str] | None,
+) -> Request:
+    """The request that makes a call for the current request, or for background work. For the arguments see `ServiceClient.request`."""
+    context = outgoing_call()
+    path, _, query = path.partition("?")
+    if params:
+        query = "&".join(filter(None, (query, str(httpx.QueryParams(params)))))
+    if json is not None:
+        content = orjson.dumps(json)
+    return Request(
+        context,
+        method,
+        quote(path, safe=_PATH).encode(),
+        quote(query, safe=_QUERY).encode(),
+        _headers(caller, context, headers, content, is_json=json is not None),
+        content,
+    )
+
+
+def call_headers(call: CallContext) -> dict[bytes, bytes]:
+    """What `call` carries to the next hop: id, identity, trace, and what remains of this task's time."""
+    headers = {
+        b"x-request-id": call.request_id.encode("latin-1", "replace"),
+        b"x-user-id": call.identity.user_id.encode(),
+    }
+    if call.traceparent:
+        headers[b"traceparent"] = call.traceparent.encode("ascii")
+        if call.tracestate:
+            headers[b"tracestate"] = call.tracestate.encode("latin-1", "replace")
+    if (left := remaining()) is not None:
+        headers[TIMEOUT_HEADER.lower().encode()] = to_header(left).encode()
+    return headers
+
+
+def _headers(
+    caller: str, call: CallContext, given: Mapping[str, str] | None, content: Content, *, is_json: bool
+) -> RawHeaders:
+    """`given` wins over what would be sent otherwise."""
+    headers = {b"accept": b"application/json", b"user-agent": b"uait/" + caller.encode(), **call_headers(call)}
+    if isinstance(content, bytes):
+        headers[b"content-length"] = b"%d" % len(content)
+        if is_json:
+            headers[b"content-type"] = b"application/json"
+    for name, value in (given or {}).items():
+        headers[name.lower().encode("ascii")] = value.encode()
+    return list(headers.items())
+
+
+class Answer(Protocol):
+    """An answer whose head is there: `uait.calls.inprocess.Exchange` or `uait.calls.duplex.Answer`."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    async def read(self) -> bytes:
+        """The next chunk of the body; b"" is its end."""
+
+
+class AnswerStream(httpx.AsyncByteStream):
+    """The body of `answer`, for an `httpx.Response`. Whoever opened the answer closes it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self._answer.read():
+            yield chunk
+
+
+async def read_response(answer: Answer, limit: int, source: str) -> httpx.Response:
+    """The whole of `answer`. Raises `UpstreamError` where it has more than `limit` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await answer.read():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise UpstreamError(f"The answer of {source} is larger than {limit} bytes.")
+    return httpx.Response(answer.status, headers=answer.headers, content=b"".join(chunks))
+
+
+def read_json(response: httpx.Response, source: str) -> Any:
+    """What `response` says as JSON; None where it is empty. Raises `UpstreamError` where it is not JSON."""
+    if not response.content:
+        return None
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamError(f"{source} answered with something that is not JSON.") from error
+
+
+def read_error(response: httpx.Response, source: str) -> APIError:
+    """The error that `response`, of status 400 and above, tells of."""
+    try:
+        payload = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        payload = None
+    error = from_response(response.status_code, payload, source=source)
+    if "Retry-After" in response.headers:
+        error.headers["Retry-After"] = response.headers["Retry-After"]
+    return error

@@ -1,0 +1,152 @@
+"""Calls to services that do not run in this process: which instance, and what to do when it fails."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from uait.calls.duplex import Answer, NoAnswer, NotSent, Pool, open_answer
+from uait.calls.inprocess import Content, RawHeaders
+from uait.calls.resilience import Bulkhead, CircuitBreaker, RetryBudget, full_jitter
+from uait.errors import Unavailable, UpstreamError
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+"""How often one call is tried at most."""
+
+REMEMBERED = 1024
+"""Instances whose record is kept; the one that has not been called for longest is forgotten first."""
+
+PATIENCE = 1.0
+"""A caller that leaves earlier than this, in seconds, says nothing about the instance."""
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+"""Sending these twice does what sending them once does (RFC 9110 section 9.2.2)."""
+
+BROKEN_GATEWAY = frozenset({502, 503, 504})
+"""Statuses that count as a failure of the instance: it answers for somebody who does not."""
+
+
+@attrs.frozen
+class Instance:
+    """Where an instance listens, and the record of the calls made to it from here."""
+
+    host: str
+    port: int
+    breaker: CircuitBreaker = attrs.field(factory=CircuitBreaker)
+    bulkhead: Bulkhead = attrs.field(factory=Bulkhead)
+
+    @property
+    def authority(self) -> str:
+        """`host:port` as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Remote:
+    """Calls instances over HTTP.
+
+    Args:
+        lookup: gives one instance of a service, balanced, described as discovery does.
+    """
+
+    def __init__(self, lookup: Callable[[str], Awaitable[Any]]) -> None:
+        self._lookup = lookup
+        self._pool = Pool()
+        self._known: OrderedDict[tuple[str, int], Instance] = OrderedDict()
+        self._budget = RetryBudget()
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        await self._pool.aclose()
+
+    def open(
+        self, name: str, method: str, target: bytes, headers: RawHeaders, content: Content
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Send a request to an instance of `name`; for the arguments see `open_answer`. The header `Host` is added."""
+
+        def send(instance: Instance) -> AbstractAsyncContextManager[Answer]:
+            host = [(b"host", instance.authority.encode())]
+            return open_answer(
+                self._pool, instance.host, instance.port, method, target, [*host, *headers], content, name=name
+            )
+
+        repeatable = method in IDEMPOTENT and (content is None or isinstance(content, bytes))
+        return self.attempt(name, send, repeatable=repeatable)
+
+    @asynccontextmanager
+    async def attempt(
+        self, name: str, send: Callable[[Instance], AbstractAsyncContextManager[T]], *, repeatable: bool
+    ) -> AsyncIterator[T]:
+        """Enter `send(instance)` with an instance of `name`, and with others where that fails and it is safe.
+
+        Args:
+            name: the service.
+            send: raises `NotSent` or `NoAnswer` where the instance failed.
+            repeatable: whether to try again when the instance may have done the work already.
+
+        Raises:
+            NotFound: there is no such service.
+            Unavailable: no instance can be reached, or none is fit to be called.
+            UpstreamError: the instance broke off.
+        """
+        self._budget.deposit()
+        for attempt in range(1, ATTEMPTS + 1):
+            instance = await self._choose(name)
+            async with AsyncExitStack() as stack:
+                since = trio.current_time()
+                try:
+                    await stack.enter_async_context(instance.bulkhead.enter(name))
+                    answer = await stack.enter_async_context(send(instance))
+                except (NotSent, NoAnswer) as error:
+                    instance.breaker.failure()
+                    safe = repeatable or isinstance(error, NotSent)
+                    if attempt == ATTEMPTS or not safe or not self._budget.withdraw():
+                        raise _failure(name, error) from error.__cause__
+                except trio.Cancelled:
+                    if trio.current_time() - since >= PATIENCE:
+                        instance.breaker.failure()
+                    else:
+                        instance.breaker.abandon()
+                    raise
+                except BaseException:
+                    instance.breaker.abandon()
+                    raise
+                else:
+                    if getattr(answer, "status", None) in BROKEN_GATEWAY:
+                        instance.breaker.failure()
+                    else:
+                        instance.breaker.success()
+                    yield answer
+                    return
+            await trio.sleep(full_jitter(attempt))
+
+    async def _choose(self, name: str) -> Instance:
+        """An instance whose breaker has been acquired."""
+        for _ in range(ATTEMPTS):
+            instance = self._instance(name, await self._lookup(name))
+            if instance.breaker.acquire():
+                return instance
+        raise Unavailable(f"{name} fails too often to be called now.", retry_after=instance.breaker.retry_after)
+
+    def _instance(self, name: str, described: Any) -> Instance:
+        try:
+            address = str(described["address"]), int(described["port"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UpstreamError(f"Discovery gave an instance of {name} without an address.") from error
+        instance = self._known.pop(address, None) or Instance(*address)
+        self._known[address] = instance
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return instance
+
+
+def _failure(name: str, error: NotSent | NoAnswer) -> Unavailable | UpstreamError:
+    if isinstance(error, NotSent):
+        return Unavailable(f"{name} cannot be reached.")
+    return UpstreamError(f"{name} broke off without an answer.")
