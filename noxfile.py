@@ -1,0 +1,74 @@
+"""`nox` checks everything that a change must keep: style, types and the quick tests on each interpreter found. `nox --list` shows the rest.
+
+Arguments behind `--` go to pytest: `nox -s tests-3.13 -- tests/settings -x`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+# An interpreter that is not installed is skipped, and nox says so. The one that runs nox counts too, so that there is always one.
+PYTHONS = sorted({"3.11", "3.12", "3.13", f"3.{sys.version_info.minor}"})
+# quart and quart-trio come in two lines, one for 3.11 and 3.12, one from 3.13 on, and they behave differently: one interpreter of each.
+BOTH_LINES = ["3.11", "3.13"]
+
+nox.needs_version = ">=2024.4"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *arguments, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff, its ASYNC rules included, and its format."""
+    session.install("ruff")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict."""
+    session.install("mypy", ".")
+    session.run("mypy", "--strict")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The quick tests."""
+    pytest(session)
+
+
+@nox.session(python=BOTH_LINES)
+def system(session: nox.Session) -> None:
+    """Real processes and real clients."""
+    pytest(session, "-m", "system")
+
+
+@nox.session(python=BOTH_LINES)
+def hostile(session: nox.Session) -> None:
+    """What no honest client would send."""
+    pytest(session, "-m", "hostile")
+
+
+@nox.session(python=BOTH_LINES[-1])
+def soak(session: nox.Session) -> None:
+    """Many minutes of load: does memory stay, does everything that was started end."""
+    pytest(session, "-m", "soak")
+
+
+@nox.session(python=BOTH_LINES[-1])
+def bench(session: nox.Session) -> None:
+    """Print the numbers of tests/benchmarks (all, or those named behind `--`), each beside its baseline."""
+    session.install(".[test]")
+    named = session.posargs or sorted(str(file) for file in Path("tests/benchmarks").glob("[!_]*.py"))
+    for file in named:
+        session.run("python", file)
