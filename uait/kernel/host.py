@@ -30,7 +30,7 @@ from uait.kernel.service import ServiceSpec
 from uait.kernel.status import ServiceStatus, State
 from uait.kernel.supervisor import Keeper, unavailable
 from uait.server import bind
-from uait.settings import Settings, load_settings, read_section, unknown_sections
+from uait.settings import RESERVED, Settings, load_settings, read_section, unknown_sections
 
 PATIENCE = 10.0
 """Seconds that an in-process call waits for a service that is starting, at most; the caller's own deadline may be shorter."""
@@ -47,12 +47,12 @@ class Host:
         stop_at: when the grace period of the stop that is under way ends, on trio's clock; infinite before.
     """
 
-    def __init__(self, settings: Settings, plan: _Plan) -> None:
+    def __init__(self, settings: Settings, plan: Plan, sockets: dict[str, list[socket.socket]]) -> None:
         self.settings = settings
         self.stop_at = math.inf
         self._broken = tuple(_broken_status(plugin, error) for plugin, error in plan.broken)
         self._keepers = {
-            spec.name: Keeper(spec, plan.settings[spec.name], plan.sockets[spec.name], self) for spec in plan.specs
+            spec.name: Keeper(spec, plan.settings[spec.name], sockets[spec.name], self) for spec in plan.specs
         }
         self._statuses: tuple[ServiceStatus, ...] = ()
         self._change = trio.Event()
@@ -216,28 +216,36 @@ async def open_host(
     """
     settings = settings if settings is not None else load_settings()
     with contextlib.ExitStack() as stack:
-        host = Host(settings, _prepare(settings, services, stack))
-        async with _unwrapped(), trio.open_nursery() as nursery:
-            nursery.start_soon(host._run, name="uait host")
-            nursery.start_soon(host._until_cancelled)
-            await host._settled()
-            yield host
-            nursery.cancel_scope.cancel(reason="the host is closed")
+        plan = check(settings, services)
+        host = Host(settings, plan, _take(settings, plan, stack))
+        body: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(host._run, name="uait host")
+                nursery.start_soon(host._until_cancelled)
+                await host._settled()
+                try:
+                    yield host
+                except BaseException as error:
+                    body = error
+                    raise
+                nursery.cancel_scope.cancel(reason="the host is closed")
+        except BaseExceptionGroup as group:
+            # Callers should not have to know how many nurseries are in here: the block's own exception, or an essential service's failure, comes out bare.
+            if (alone := _only(group, body)) is None:
+                raise
+            raise alone from alone.__cause__
 
 
-@contextlib.asynccontextmanager
-async def _unwrapped() -> AsyncIterator[None]:
-    """Let an essential service's failure out bare: callers should not have to know how many nurseries are in here."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        failed, rest = group.split(ServiceFailed)
-        if failed is None or rest is not None:
-            raise
-        error: BaseException = failed
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from error.__cause__
+def _only(group: BaseExceptionGroup[BaseException], body: BaseException | None) -> BaseException | None:
+    """The one exception that `group` stands for, or None where there are several."""
+    if body is not None and not isinstance(body, trio.Cancelled):
+        return body if list(group.exceptions) == [body] else None
+    failed, rest = group.split(ServiceFailed)
+    found: BaseException | None = failed if rest is None else None
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 async def serve(
@@ -259,36 +267,63 @@ async def serve(
 
 
 @attrs.frozen
-class _Plan:
+class Plan:
+    """What a host will run: specs in the order of their start, the settings and port of each by name, and the plugins that cannot be used."""
+
     specs: tuple[ServiceSpec, ...]
     settings: dict[str, Any]
-    sockets: dict[str, list[socket.socket]]
+    ports: dict[str, int]
     broken: tuple[tuple[Plugin, PluginError], ...]
 
 
-def _prepare(settings: Settings, services: Iterable[ServiceSpec | str], stack: contextlib.ExitStack) -> _Plan:
-    """Load plugins, read their settings, lock the data directory and bind every port. What is opened is closed by `stack`."""
+def check(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Plan:
+    """Load the plugins and read their settings: all that can be known of a start without touching the machine.
+
+    Raises:
+        SettingsError: with every problem.
+    """
     plugins = discover((*settings.services, *services))
     loaded = load_all(select(plugins, settings.only, settings.without))
     # A plugin's name and its service's can differ (`--service module:attr`); both may have a section.
     known = {plugin.name for plugin in plugins} | {spec.name for spec in loaded.specs}
     problems = list(unknown_sections(settings, known))
+    problems += [
+        Problem(name, f"no service can be called {name!r}: [{name}] is a section of uait's own")
+        for name in sorted(known & RESERVED)
+    ]
     own: dict[str, Any] = {}
     ports: dict[str, int] = {}
     for spec in loaded.specs:
         try:
             section, own[spec.name] = read_section(
-                settings, spec.name, spec.settings, port=spec.port, port_variable=spec.port_variable
+                settings, spec.name, spec.settings, port=spec.port, port_variable=spec.port_variable, others=known
             )
             ports[spec.name] = section.port
         except SettingsError as error:
             problems.extend(error.problems)
     if problems:
         raise SettingsError(problems)
+    return Plan(loaded.specs, own, ports, loaded.broken)
+
+
+def rehearse(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Plan:
+    """Do all that comes before the services run (what `open_host` does), and undo it.
+
+    Raises:
+        SettingsError, StartError: as `open_host` does.
+    """
+    with contextlib.ExitStack() as stack:
+        plan = check(settings, services)
+        _take(settings, plan, stack)
+        return plan
+
+
+def _take(settings: Settings, plan: Plan, stack: contextlib.ExitStack) -> dict[str, list[socket.socket]]:
+    """Lock the data directory and bind every port. What is opened is closed by `stack`."""
     if reason := _refused(settings):
         raise StartError([reason])
     _lock(settings.data_dir, stack)
-    return _Plan(loaded.specs, own, _bind_all(settings.host, loaded.specs, ports, stack), loaded.broken)
+    return _bind_all(settings.host, plan.specs, plan.ports, stack)
 
 
 def _refused(settings: Settings) -> Problem | None:
