@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         for name, source in modules.items():
             (root / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(str(root))
-        importlib.metadata.MetadataPathFinder.invalidate_caches()
+        importlib.invalidate_caches()
 
     yield installed
     for name in [name for name in sys.modules if name.startswith("acme_")]:

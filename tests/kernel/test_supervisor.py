@@ -20,11 +20,6 @@ from uait.kernel.status import State
 QUICK = RestartPolicy(base=0.1, cap=1, intensity=3, window=60)
 
 
-@pytest.fixture(autouse=True)
-def _jump(autojump_clock: Any) -> None:
-    """Nobody really sleeps here."""
-
-
 def crashes_in_factory(ctx: Context) -> None:
     raise RuntimeError("no luck")
 
@@ -74,7 +69,7 @@ async def _idle(scope: Any, receive: Any, send: Any) -> None:
     ],
 )
 async def test_a_crash_of_any_kind_harms_no_other(
-    crash: Any, message: str, host_of: Any, plain: Any, ask: Any, until: Any
+    crash: Any, message: str, host_of: Any, plain: Any, ask: Any, until: Any, autojump_clock: Any
 ) -> None:
     @service(restart=QUICK)
     async def bad(ctx: Context) -> Any:
@@ -91,7 +86,7 @@ async def test_a_crash_of_any_kind_harms_no_other(
         assert await ask(host, "good", "/still") == {"path": "/still"}
 
 
-async def test_a_factory_that_hangs_is_not_waited_for_for_ever(host_of: Any, until: Any) -> None:
+async def test_a_factory_that_hangs_is_not_waited_for_for_ever(host_of: Any, until: Any, autojump_clock: Any) -> None:
     @service(start_timeout=5, restart=RestartPolicy(intensity=0))
     async def slow(ctx: Context) -> Any:
         await trio.sleep_forever()
@@ -105,7 +100,7 @@ async def test_a_factory_that_hangs_is_not_waited_for_for_ever(host_of: Any, unt
 
 
 async def test_it_recovers_with_a_fresh_instance_on_the_same_port(
-    host_of: Any, plain_app: Any, ask: Any, until: Any
+    host_of: Any, plain_app: Any, ask: Any, until: Any, autojump_clock: Any
 ) -> None:
     incarnations: list[Context] = []
     crash = trio.Event()
@@ -136,7 +131,9 @@ async def test_it_recovers_with_a_fresh_instance_on_the_same_port(
         assert statuses["phoenix"].last_error == "RuntimeError: once"
 
 
-async def test_an_in_process_call_waits_while_the_service_starts_again(host_of: Any, plain_app: Any, ask: Any) -> None:
+async def test_an_in_process_call_waits_while_the_service_starts_again(
+    host_of: Any, plain_app: Any, ask: Any, autojump_clock: Any
+) -> None:
     starts = 0
 
     @service(restart=RestartPolicy(base=2, cap=2))
@@ -152,7 +149,7 @@ async def test_an_in_process_call_waits_while_the_service_starts_again(host_of: 
         assert await ask(host, "flaky", "/x") == {"path": "/x"}
 
 
-async def test_a_call_of_a_failed_service_is_refused_at_once(host_of: Any, ask: Any) -> None:
+async def test_a_call_of_a_failed_service_is_refused_at_once(host_of: Any, ask: Any, autojump_clock: Any) -> None:
     @service(restart=RestartPolicy(intensity=0))
     async def bad(ctx: Context) -> Any:
         raise RuntimeError("no luck")
@@ -163,7 +160,7 @@ async def test_a_call_of_a_failed_service_is_refused_at_once(host_of: Any, ask: 
 
 
 async def test_a_crash_is_reported_once_with_service_phase_and_cause(
-    host_of: Any, caplog: pytest.LogCaptureFixture
+    host_of: Any, caplog: pytest.LogCaptureFixture, autojump_clock: Any
 ) -> None:
     @service(restart=RestartPolicy(intensity=0))
     async def bad(ctx: Context) -> Any:
@@ -181,7 +178,9 @@ async def test_a_crash_is_reported_once_with_service_phase_and_cause(
     assert crashes == ["bad crashed while starting (incarnation 1): RuntimeError: no luck <- OSError: the disk"]
 
 
-async def test_an_essential_failure_stops_the_host_with_one_bare_error(host_of: Any, plain: Any) -> None:
+async def test_an_essential_failure_stops_the_host_with_one_bare_error(
+    host_of: Any, plain: Any, autojump_clock: Any
+) -> None:
     @service(essential=True, restart=RestartPolicy(intensity=0))
     async def vital(ctx: Context) -> Any:
         async def crash() -> None:
@@ -197,7 +196,9 @@ async def test_an_essential_failure_stops_the_host_with_one_bare_error(host_of: 
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-async def test_interrupts_are_never_swallowed(interrupt: type[BaseException], host_of: Any) -> None:
+async def test_interrupts_are_never_swallowed(
+    interrupt: type[BaseException], host_of: Any, autojump_clock: Any
+) -> None:
     @service
     async def rude(ctx: Context) -> Any:
         raise interrupt
@@ -207,7 +208,9 @@ async def test_interrupts_are_never_swallowed(interrupt: type[BaseException], ho
             await trio.sleep_forever()
 
 
-async def test_it_starts_after_what_it_needs_and_stops_before_it(host_of: Any, plain_app: Any) -> None:
+async def test_it_starts_after_what_it_needs_and_stops_before_it(
+    host_of: Any, plain_app: Any, autojump_clock: Any
+) -> None:
     order: list[str] = []
 
     def recorded(name: str, *needs: str) -> Any:
@@ -226,7 +229,7 @@ async def test_it_starts_after_what_it_needs_and_stops_before_it(host_of: Any, p
     assert order[3:] == ["a down", "b down", "c down"]
 
 
-async def test_what_needs_a_failed_service_has_failed_too(host_of: Any, plain: Any) -> None:
+async def test_what_needs_a_failed_service_has_failed_too(host_of: Any, plain: Any, autojump_clock: Any) -> None:
     @service(restart=RestartPolicy(intensity=0))
     async def bad(ctx: Context) -> Any:
         raise RuntimeError("no luck")
@@ -238,7 +241,9 @@ async def test_what_needs_a_failed_service_has_failed_too(host_of: Any, plain: A
         assert statuses["poor"].last_error == "ServiceFailed: bad, which it needs, is failed"
 
 
-async def test_teardown_follows_the_yield_and_background_tasks_end_before_it(host_of: Any, plain_app: Any) -> None:
+async def test_teardown_follows_the_yield_and_background_tasks_end_before_it(
+    host_of: Any, plain_app: Any, autojump_clock: Any
+) -> None:
     order: list[str] = []
 
     @service
@@ -259,7 +264,9 @@ async def test_teardown_follows_the_yield_and_background_tasks_end_before_it(hos
     assert order == ["background ended", "resources closed"]
 
 
-async def test_a_hanging_teardown_is_cancelled_within_the_bound(host_of: Any, plain_app: Any) -> None:
+async def test_a_hanging_teardown_is_cancelled_within_the_bound(
+    host_of: Any, plain_app: Any, autojump_clock: Any
+) -> None:
     @service
     async def clingy(ctx: Context) -> AsyncIterator[Any]:
         yield plain_app
@@ -272,7 +279,9 @@ async def test_a_hanging_teardown_is_cancelled_within_the_bound(host_of: Any, pl
     assert host.status()[0].state is State.STOPPED
 
 
-async def test_a_task_that_resists_is_named_with_the_line_it_hangs_in(host_of: Any, plain_app: Any, until: Any) -> None:
+async def test_a_task_that_resists_is_named_with_the_line_it_hangs_in(
+    host_of: Any, plain_app: Any, until: Any, autojump_clock: Any
+) -> None:
     let_go = trio.Event()
 
     @service
@@ -293,7 +302,9 @@ async def test_a_task_that_resists_is_named_with_the_line_it_hangs_in(host_of: A
     assert any("await let_go.wait()" in line for line in host.status()[0].stuck)
 
 
-async def test_requests_in_process_may_finish_within_the_grace_period(host_of: Any, ask: Any) -> None:
+async def test_requests_in_process_may_finish_within_the_grace_period(
+    host_of: Any, ask: Any, autojump_clock: Any
+) -> None:
     @service
     async def slow(ctx: Context) -> Any:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -321,7 +332,7 @@ async def test_requests_in_process_may_finish_within_the_grace_period(host_of: A
     assert answers == ["done"]
 
 
-async def test_a_second_word_stops_at_once(host_of: Any) -> None:
+async def test_a_second_word_stops_at_once(host_of: Any, autojump_clock: Any) -> None:
     inside = trio.Event()
 
     @service

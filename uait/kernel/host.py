@@ -186,11 +186,11 @@ class Host:
         """Wait until every service is up, or known not to be."""
         while not self._stop.is_set():
             states = {status.name: status.state for status in self._statuses}
-            startable = (
-                keeper.status.state is State.PENDING and all(states[need] is State.READY for need in keeper.spec.needs)
-                for keeper in self._keepers.values()
-            )
-            if State.STARTING not in states.values() and not any(startable):
+            waiting = [keeper.spec for keeper in self._keepers.values() if keeper.status.state is State.PENDING]
+            # Whoever waits for a service that is down for now has to wait on; everybody else is about to move.
+            held_up = {State.PENDING, State.BACKOFF}
+            moving = [spec for spec in waiting if not any(states[need] in held_up for need in spec.needs)]
+            if State.STARTING not in states.values() and not moving:
                 return
             await self.changed()
 

@@ -50,20 +50,24 @@ def _chain(error: BaseException) -> Iterator[str]:
 
 
 def where_it_hangs(task: trio.lowlevel.Task) -> list[str]:
-    """One line for `task` and each task below it that is still alive: its name and the innermost line it waits at."""
+    """One line for `task` and each task below it that is still alive: its name, and the innermost line outside trio that it waits at."""
     lines: list[str] = []
     pending = [task]
     while pending:
         at = pending.pop()
-        frame = line = None
-        for frame, line in at.iter_await_frames():  # noqa: B007 (the last one is wanted)
-            pass
-        if frame is not None and line is not None:
-            code = frame.f_code
-            source = linecache.getline(code.co_filename, line).strip()
-            lines.append(f"{at.name}: {code.co_name}, {code.co_filename}:{line}: {source}")
+        waits = [
+            (frame, line) for frame, line in at.iter_await_frames() if not _is_trio(frame.f_globals.get("__name__", ""))
+        ]
+        if waits:
+            frame, line = waits[-1]
+            source = linecache.getline(frame.f_code.co_filename, line).strip()
+            lines.append(f"{at.name}: {frame.f_code.co_filename}:{line}: {source}")
         else:
             lines.append(at.name)
         for nursery in at.child_nurseries:
             pending.extend(nursery.child_tasks)
     return lines
+
+
+def _is_trio(module: str) -> bool:
+    return module == "trio" or module.startswith(("trio.", "outcome"))

@@ -132,7 +132,8 @@ class Keeper:
                     return
                 with trio.move_on_after(delay):
                     await self._stop.wait()
-            self._set(State.STOPPED)
+            if self.status.state is not State.FAILED:
+                self._set(State.STOPPED)
         finally:
             self._task = None
 
