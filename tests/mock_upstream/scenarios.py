@@ -430,8 +430,8 @@ async def reasoning(c: Connection, body: Body, options: Options) -> None:
 @scenario
 async def close_idle(c: Connection, body: Body, options: Options) -> None:  # 36
     """Answers well, and resets the connection when the next question arrives on it."""
+    c.close_on_next = True
     if body.get("stream"):
         await _stream(c, good())
     else:
         await c.json(200, completion({"content": TEXT}))
-    c.close_on_next = True

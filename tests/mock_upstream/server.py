@@ -123,6 +123,8 @@ class Connection:
                 upstream.changed()
 
     async def _request(self) -> Seen | None:
+        if self._buffer and self.close_on_next:
+            self.reset()
         while b"\r\n\r\n" not in self._buffer:
             if not await self._more():
                 return None

@@ -219,7 +219,7 @@ class AnswerReader:
         chunk.logprobs = choice.get("logprobs")
         if reason and isinstance(reason, str):
             chunk.finish = self._finished(_FINISH.get(reason, "stop")).finish
-        return chunk
+        return chunk if chunk.meaningful or chunk.usage or chunk.logprobs else None
 
     def _finished(self, reason: FinishReason) -> Chunk:
         # Some servers say "stop" after tool calls, and whoever asked would not run them.

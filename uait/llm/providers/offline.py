@@ -157,8 +157,8 @@ def _words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     """Cut the commonest endings, so that `cats` finds `cat`."""
-    for ending in ("ing", "es", "ed", "s"):
-        if len(word) > len(ending) + 3 and word.endswith(ending):
+    for ending in ("ing", "ed", "s"):
+        if len(word) > len(ending) + 2 and word.endswith(ending):
             return word[: -len(ending)]
     return word
 
