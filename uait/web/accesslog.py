@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+from uait.server.asgi import Scope
 from uait.web.exchange import Exchange
 
 
+def shown_path(scope: Scope) -> str:
+    """The path as it came, percent-encoded where it was, so that nobody can write lines of a log. Without the query: keys, and what people ask, stand there."""
+    raw: bytes | None = scope.get("raw_path")
+    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+    return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+
+
 def log_access(log: logging.Logger, exchange: Exchange, seconds: float) -> None:
-    """Write the line. The query string is left out: keys and what people ask stand in it."""
+    """Write the line."""
     if not log.isEnabledFor(logging.INFO):
         return
     scope = exchange.scope
     method = scope.get("method") or "WEBSOCKET"
+    path = shown_path(scope)
     milliseconds = round(seconds * 1000, 3)
-    fields = {
+    fields: dict[str, Any] = {
         "method": method,
-        "path": scope["path"],
+        "path": path,
         "status": exchange.status,
         "duration_ms": milliseconds,
         "bytes": exchange.sent,
@@ -25,4 +35,4 @@ def log_access(log: logging.Logger, exchange: Exchange, seconds: float) -> None:
     }
     if exchange.close_code:
         fields["close_code"] = exchange.close_code
-    log.info("%s %s %s %.1f ms", method, scope["path"], exchange.status, milliseconds, extra=fields)
+    log.info("%s %s %s %.1f ms", method, path, exchange.status, milliseconds, extra=fields)

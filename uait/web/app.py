@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,7 +19,7 @@ from uait.web.codec import from_json, to_json
 from uait.web.connection import HTTPConnection, request_path
 from uait.web.edge import Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
-from uait.web.health import add_health_routes
+from uait.web.health import BUILT_IN, add_health_routes
 from uait.web.identity import Authenticator
 from uait.web.metrics import HTTPMetrics
 from uait.web.openapi import add_openapi_route
@@ -26,9 +27,6 @@ from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from uait.kernel.service import Context
-
-MATCH = "uait.match"
-"""Where the route that was found waits for Quart, which would look for it again."""
 
 
 class App(QuartTrio):
@@ -39,6 +37,9 @@ class App(QuartTrio):
 
     Args:
         ctx: the incarnation of the service that it belongs to.
+
+    Attributes:
+        openapi_extensions: called with the OpenAPI document to add what the routes do not tell, as mounts.
     """
 
     asgi_http_class = HTTPConnection  # type: ignore[assignment]
@@ -51,12 +52,13 @@ class App(QuartTrio):
         self.authenticator = Authenticator(ctx.host_settings.keys)
         self.metrics = HTTPMetrics(ctx.registry)
         self.json = _JSON(self)
-        self.session_interface = _NoSessions()
+        self.session_interface = _NoSessions()  # type: ignore[assignment]
         self.config["MAX_CONTENT_LENGTH"] = ctx.limits.body_bytes
         self.config["RESPONSE_TIMEOUT"] = None
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
         self.url_map.converters["id"] = IdConverter
+        self.openapi_extensions: list[Callable[[dict[str, Any]], None]] = []
         self._mounts: list[tuple[str, ASGIApp, bool]] = []
         self._error_formats: list[tuple[str, Render]] = []
         self._adapter = self.url_map.bind("localhost")
@@ -118,11 +120,13 @@ class App(QuartTrio):
                 mounted = self._mounted(scope)
                 if mounted is not None:
                     app, inner, exchange.route = mounted
+                    exchange.mounted = True
                     await app(inner, receive, send)
                     return
             raise _no_route(error, kind) from None
         exchange.route = rule.rule
-        scope[MATCH] = (rule, arguments)
+        # Quart would look for it again.
+        exchange.match = (rule, arguments)
         await super().asgi_app(scope, receive, send)  # type: ignore[arg-type]
 
     def _mounted(self, scope: Scope) -> tuple[ASGIApp, Scope, str] | None:
@@ -139,11 +143,29 @@ class App(QuartTrio):
 
     # Quart
 
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, *args: Any, **options: Any
+    ) -> None:
+        """As Quart's; a GET route at the path of one that every service has (`/`, `/health`, ...) takes its place."""
+        built_in = f"{BUILT_IN}{rule}"
+        methods = {method.upper() for method in options.get("methods") or ("GET",)}
+        if built_in in self.view_functions and methods <= {"GET", "HEAD"} and not options.get("websocket"):
+            self.view_functions[built_in] = view_func
+        else:
+            super().add_url_rule(rule, endpoint, view_func, *args, **options)
+
+    async def handle_http_exception(self, *args: Any) -> Any:
+        """Werkzeug's errors get our body, at the edge, where no handler is registered for them. (The arguments differ between Quart's lines.)"""
+        result = await super().handle_http_exception(*args)
+        if isinstance(result, HTTPException) and result.response is None and (result.code or 0) >= 400:
+            raise result
+        return result
+
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
         """Give Quart the route that is found already."""
         if request is None:
             return None
-        return _Matched(self._adapter, request.scope[MATCH], request.method)
+        return _Matched(self._adapter, request.scope[EXCHANGE].match, request.method)
 
     async def make_response(self, result: Any) -> Any:
         """As Quart's, and for attrs instances, any JSON value inside a tuple, and None (204)."""
@@ -207,7 +229,8 @@ class _JSON(JSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Any:
         value = args[0] if len(args) == 1 and not kwargs else (args or kwargs)
-        return self._app.response_class(to_json(value), content_type="application/json")
+        response_class: Any = self._app.response_class
+        return response_class(to_json(value), content_type="application/json")
 
 
 def _no_route(error: HTTPException, kind: str) -> APIError | HTTPException:

@@ -6,7 +6,6 @@ import enum
 import re
 from collections.abc import Mapping, Set
 from datetime import date, datetime
-from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -15,6 +14,7 @@ import orjson
 
 from uait.errors import InvalidJSON
 from uait.storage.ids import format_time
+from uait.web.memo import memo
 
 MAX_DEPTH = 100
 """Levels of nesting taken from outside. What is stored can then be written again: orjson's writer ends at 254."""
@@ -72,10 +72,14 @@ def to_json(value: Any) -> bytes:
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-@lru_cache(maxsize=1024)
+@memo
 def json_fields(cls: type[Any]) -> tuple[tuple[str, str], ...]:
     """The (JSON key, attribute) pairs of an attrs class."""
     return tuple((field.alias or field.name, field.name) for field in attrs.fields(cls))
+
+
+_BASES: tuple[Any, ...] = (str, int, float, list)
+"""A subclass of these is written as they are."""
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +97,7 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (Set, tuple)):
         return list(value)
-    for base in (str, int, float, list):
+    for base in _BASES:
         if isinstance(value, base):
             return base(value)
     if isinstance(value, PurePath):

@@ -13,7 +13,7 @@ _BOUNDS = {">=": "minimum", "<=": "maximum", ">": "exclusiveMinimum", "<": "excl
 
 def _kind(validator: Any) -> str:
     """attrs does not export its validators' classes; their names have been the same since 21.3."""
-    return type(validator).__name__ if type(validator).__module__ == "attr.validators" else ""
+    return type(validator).__name__ if type(validator).__module__ in ("attr.validators", "attr._make") else ""
 
 
 def is_plain(validator: Any) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import trio
+from quart import request
+from werkzeug.routing import Rule
 
 from uait.calls.context import CallContext
-from uait.errors import APIError, DeadlineExceeded, Unavailable
+from uait.errors import APIError, DeadlineExceeded, InternalError, Unavailable
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.drain import Phase
 from uait.web.codec import to_json
@@ -20,19 +23,20 @@ Render: TypeAlias = Callable[[APIError, str], dict[str, Any]]
 Farewell: TypeAlias = Callable[[APIError], bytes]
 """Gives the last bytes of an event stream that an error ends."""
 
+RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
+
 EXCHANGE = "uait.exchange"
 """Where the edge leaves the `Exchange` in the ASGI scope."""
 
-DEADLINE = "uait.deadline"
-"""Set in the ASGI scope where the caller named a deadline itself."""
+BOUNDARIES = (b"\n\n", b"\r\n\r\n", b"\r\r")
+"""The ends of an event on an event stream."""
 
-CLIENT_LEFT = 499
-"""The status that logs and metrics show for a client that did not wait for the answer."""
 
-GOODBYE = 1.0
-"""Seconds that the last words of a cancelled request may take."""
-
-NO_BODY = {204, 304}
+def current_exchange() -> Exchange:
+    """The one that the current Quart request belongs to."""
+    scope: Any = request.scope
+    exchange: Exchange = scope[EXCHANGE]
+    return exchange
 
 
 def standard_error(error: APIError, request_id: str) -> dict[str, Any]:
@@ -43,24 +47,27 @@ def standard_error(error: APIError, request_id: str) -> dict[str, Any]:
 class Exchange:
     """One open HTTP request or WebSocket.
 
-    Its `cancel_scope` is what the handler runs in; `end` cancels it for a reason. `send` and `receive` stand between the app and the server.
+    The app runs inside its `cancel_scope`, which `end`, `client_left` and `drain` cancel for a reason. `send` and `receive` stand between the app and the server.
     """
 
     __slots__ = (
         "_boundary",
-        "_head",
+        "_draining",
+        "_endless",
         "_receive",
         "_send",
+        "_silent",
+        "_whole",
         "began",
         "call",
         "cancel_scope",
         "close_code",
-        "draining",
         "ended",
-        "endless",
         "farewell",
         "is_event_stream",
         "left",
+        "match",
+        "mounted",
         "render",
         "request_id",
         "route",
@@ -68,6 +75,7 @@ class Exchange:
         "sent",
         "started",
         "status",
+        "timed",
         "verdict",
     )
 
@@ -77,51 +85,59 @@ class Exchange:
         self.request_id = ""
         self.call: CallContext | None = None
         self.route = ""
+        self.match: tuple[Rule, Any] | None = None
         self.started = trio.current_time()
         self.cancel_scope = trio.CancelScope()
+        self.mounted = False  # somebody else's app answers
+        self.timed = False  # the caller has named a deadline
         self.status = 0
         self.sent = 0
         self.began = False  # the head of the answer is out, or the WebSocket accepted
-        self.ended = False  # the last piece is being sent
-        self.left = False
+        self.ended = False  # the last piece is on its way
+        self.left = False  # nobody waits for it any more
         self.close_code = 0
         self.verdict: APIError | None = None
         self.is_event_stream = False
-        self.endless = scope["type"] == "websocket"
-        self.draining = False
         self.farewell: Farewell | None = None
-        self._head = scope.get("method") == "HEAD"
+        self._endless = scope["type"] == "websocket"
+        self._draining = False
+        self._silent = scope.get("method") == "HEAD"
         self._boundary = True
+        self._whole = True
         self._receive = receive
         self._send = send
 
     # Ways in which it ends early
 
     def end(self, verdict: APIError, reason: str) -> None:
-        """Cancel the handler; `verdict` is what the client is told."""
+        """Cancel the app; `verdict` is what the client is told. The first verdict stands."""
         if self.verdict is None:
             self.verdict = verdict
         self.cancel_scope.cancel(reason=reason)
 
     def client_left(self) -> None:
-        """Cancel the handler, because nobody waits for it any more."""
+        """Cancel the app, because nobody waits for it any more."""
         if not self.ended:
             self.left = True
             self.cancel_scope.cancel(reason="the client left")
 
     def drain(self, phase: Phase) -> None:
         """React to the service leaving: what is endless ends at once, everything else when the grace period is over."""
-        self.draining = True
-        if phase is Phase.CUTTING or self.endless:
+        self._draining = True
+        if phase is Phase.CUTTING or self._endless:
             self.end(Unavailable("The service is restarting; try again."), "the service is leaving")
 
     def never_ends(self) -> None:
         """It has no end of its own: end it as soon as the service drains, and at no deadline but one that the caller named."""
-        self.endless = True
-        if not self.scope.get(DEADLINE):
-            self.cancel_scope.deadline = math.inf
-        if self.draining:
+        self._endless = True
+        self.lift_deadline()
+        if self._draining:
             self.drain(Phase.DRAINING)
+
+    def lift_deadline(self) -> None:
+        """Let it take as long as it wants, unless the caller named a deadline."""
+        if not self.timed:
+            self.cancel_scope.deadline = math.inf
 
     @property
     def cause(self) -> APIError:
@@ -131,93 +147,127 @@ class Exchange:
     # ASGI
 
     async def receive(self) -> Message:
+        """The server's next message to the app."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:
-            self.left = True
+        if message["type"] == "http.disconnect":
+            self.left = not self.ended
+        elif message["type"] == "websocket.disconnect":
+            self.left = not self.ended
+            self.close_code = message.get("code", 1005)
         return message
 
     async def send(self, message: Message) -> None:
+        """The app's next message to the server."""
         kind = message["type"]
         if kind == "http.response.body":
             body = message.get("body", b"")
             more = message.get("more_body", False)
-            if self._head:
+            if not more:
+                self.ended = True
+            if self._silent:
                 if more:
                     return
-                message = {"type": kind, "body": b""}
+                message = {"type": kind, "body": b"", "more_body": False}
             elif body:
                 self.sent += len(body)
                 if self.is_event_stream:
-                    self._boundary = body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
-            if not more:
-                self.ended = True
+                    self._boundary = body.endswith(BOUNDARIES)
         elif kind == "http.response.start":
             self.began = True
-            self.status = status = message["status"]
-            headers = message["headers"] = self._headers(message.get("headers", ()))
-            if status in NO_BODY:
-                self._head = True
-            for name, value in headers:
-                if name == b"content-type" and value.startswith(b"text/event-stream"):
-                    self.is_event_stream = True
+            self.status = message["status"]
+            self._silent = self._silent or self.status in (204, 304)
+            message = {**message, "headers": self._headers(message.get("headers", ()))}
         elif kind == "websocket.send":
             self.sent += len(message.get("bytes") or message.get("text") or "")
         elif kind == "websocket.accept":
             self.began = True
             self.status = 101
-            message["headers"] = self._headers(message.get("headers", ()))
+            message = {**message, "headers": self._headers(message.get("headers", ()))}
         elif kind == "websocket.close":
             self.ended = True
             self.close_code = message.get("code", 1000)
             self.status = self.status or 403
-        await self._send(message)
+        elif kind == "websocket.http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": self._headers(message.get("headers", ()))}
+        elif kind == "websocket.http.response.body":
+            self.sent += len(message.get("body", b""))
+            self.ended = not message.get("more_body", False)
+        # A cancelled send may have put half of the message on the wire, after which there are no last words.
+        self._whole = False
+        try:
+            await self._send(message)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.left = True
+            self.cancel_scope.cancel(reason="the client left")
+            await trio.lowlevel.checkpoint()
+        self._whole = True
 
-    def _headers(self, headers: Any) -> list[tuple[bytes, bytes]]:
-        own = [pair for pair in headers if pair[0] != b"x-request-id"]
-        own.append((b"x-request-id", self.request_id.encode()))
+    def _headers(self, headers: Any) -> RawHeaders:
+        own = []
+        for pair in headers:
+            name = pair[0]
+            if name == b"x-request-id":
+                continue
+            if name == b"content-type" and pair[1].startswith(b"text/event-stream"):
+                self.is_event_stream = True
+                if self.mounted:
+                    # How long it may take is known, and watched, where it comes from.
+                    self.lift_deadline()
+            own.append(pair)
+        own.append((b"x-request-id", self.request_id.encode("latin-1")))
         return own
 
     # Last words
 
-    async def answer(self, error: APIError) -> None:
-        """Send `error` as the whole answer. Only before anything was sent."""
-        body, headers = self._error_body(error)
-        await self.send({"type": "http.response.start", "status": error.http_status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+    async def tell(self, error: APIError, log: logging.Logger) -> None:
+        """Let the client know of `error`, as far as that is still possible.
 
-    def _error_body(self, error: APIError) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        body = to_json(self.render(error, self.request_id))
-        return body, [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()),
-        ]
+        Nothing sent yet: the error's status and body. An event stream: a last event. An open WebSocket: the close code that fits. Any other answer stays
+        incomplete, which the client sees.
+        """
+        if self.left or self.ended or not self._whole:
+            return
+        if self.scope["type"] == "websocket":
+            await self._close(error, log)
+        elif not self.began:
+            body, headers = self._error_body(error, log)
+            await self.send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        elif self.is_event_stream and self._boundary:
+            body = self.farewell(error) if self.farewell else error_event(error, self.request_id)
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def close(self, error: APIError) -> None:
-        """End a WebSocket: refuse it with the error's status and body, or close it with the code that fits."""
+    async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Answer a WebSocket's handshake with something else than a WebSocket, as well as the server can."""
+        if "websocket.http.response" in (self.scope.get("extensions") or {}):
+            await self.send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+            await self.send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+        else:
+            await self.send({"type": "websocket.close", "code": 1008})
+
+    async def _close(self, error: APIError, log: logging.Logger) -> None:
         if not self.began:
-            body, headers = self._error_body(error)
+            body, headers = self._error_body(error, log)
             await self.refuse(error.http_status, headers, body)
             return
         code = 1012 if error is self.verdict else 1011 if error.http_status >= 500 else 1008
         await self.send({"type": "websocket.close", "code": code, "reason": _reason(error)})
 
-    async def refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer a WebSocket's handshake with something else than a WebSocket, as well as the server can."""
-        self.status = status
-        if "websocket.http.response" not in (self.scope.get("extensions") or {}):
-            await self.send({"type": "websocket.close", "code": 1008})
-            return
-        self.ended = True
-        await self._send({"type": "websocket.http.response.start", "status": status, "headers": self._headers(headers)})
-        await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})
-
-    async def say_goodbye(self, error: APIError) -> None:
-        """End an answer that is under way. An event stream gets a last event that says why; anything else is left incomplete, which the client sees."""
-        if self.ended or not self.is_event_stream or not self._boundary:
-            return
-        body = self.farewell(error) if self.farewell else error_event(error, self.request_id)
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+    def _error_body(self, error: APIError, log: logging.Logger) -> tuple[bytes, RawHeaders]:
+        try:
+            body = to_json(self.render(error, self.request_id))
+        except Exception:
+            log.exception("an error cannot be written (request %s)", self.request_id)
+            body = to_json(standard_error(InternalError(), self.request_id))
+        return body, [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *(
+                (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+                for name, value in error.headers.items()
+            ),
+        ]
 
 
 def _reason(error: APIError) -> str:

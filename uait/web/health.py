@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
+import attrs
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from quart import Response
 
 from uait.errors import Unavailable
 from uait.kernel.service import HealthCheck
+from uait.web.describe import Handler, describe
 
 if TYPE_CHECKING:
     from uait.web.app import App
+
+BUILT_IN = "uait:"
+"""What the endpoints of the routes that every service has begin with; their path follows. A service's own route at such a path takes its place."""
 
 PATIENCE = 2.0
 """Seconds that all facts and checks together may take."""
 
 _WORST = ("healthy", "degraded", "unhealthy")
+
+
+@attrs.frozen
+class Health:
+    """What `/health` says of every service; each adds what it counts."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    service: str
+    version: str
+    timestamp: int
+    uptime_seconds: float
+
+
+@attrs.frozen
+class Information:
+    """What `/` says of every service."""
+
+    service: str
+    version: str
+    status: str
+    description: str
+    endpoints: list[str]
 
 
 async def health_of(app: App) -> dict[str, Any]:
@@ -75,16 +103,16 @@ def version_of(app: App) -> str:
         return "0"
 
 
-def information_of(app: App) -> dict[str, Any]:
+def information_of(app: App) -> Information:
     """The body of `GET /`."""
     context = app.context
-    return {
-        "service": context.title,
-        "version": version_of(app),
-        "status": "draining" if context.drain.draining else "running",
-        "description": context.spec.summary,
-        "endpoints": endpoints_of(app),
-    }
+    return Information(
+        service=context.title,
+        version=version_of(app),
+        status="draining" if context.drain.draining else "running",
+        description=context.spec.summary,
+        endpoints=endpoints_of(app),
+    )
 
 
 def endpoints_of(app: App) -> list[str]:
@@ -101,30 +129,39 @@ def endpoints_of(app: App) -> list[str]:
 def add_health_routes(app: App) -> None:
     """Give `app` what every service has."""
 
-    @app.get("/health")
+    def built_in(path: str) -> Callable[[Handler], Handler]:
+        register: Callable[[Handler], Handler] = app.get(path, endpoint=f"{BUILT_IN}{path}")
+        return register
+
+    @built_in("/health")
+    @describe(returns=Health, responses={503: Health}, tags=("service",))
     async def health() -> Any:
         """The service's health, with what it counts."""
         found = await health_of(app)
         return found, 503 if found["status"] == "unhealthy" else 200
 
-    @app.get("/health/live")
+    @built_in("/health/live")
+    @describe(returns=dict[str, str], tags=("service",))
     async def health_live() -> Any:
         """Whether the process answers at all."""
         return {"status": "alive"}
 
-    @app.get("/health/ready")
+    @built_in("/health/ready")
+    @describe(returns=dict[str, str], responses={503: None}, tags=("service",))
     async def health_ready() -> Any:
         """Whether new requests should be sent here."""
         if app.context.drain.draining:
             raise Unavailable("The service is leaving; ask another instance.")
         return {"status": "ready"}
 
-    @app.get("/", endpoint="uait.information")
-    async def information() -> Any:
+    @built_in("/")
+    @describe(tags=("service",))
+    async def information() -> Information:
         """What this service is, and what it answers."""
         return information_of(app)
 
-    @app.get("/metrics")
+    @built_in("/metrics")
+    @describe(returns=str, media_type="text/plain", tags=("service",))
     async def metrics() -> Any:
         """The service's numbers, in Prometheus text format."""
         return Response(generate_latest(app.context.registry), content_type=CONTENT_TYPE_LATEST)

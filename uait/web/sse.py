@@ -9,12 +9,11 @@ from typing import Any
 
 import attrs
 import trio
-from quart import request
 from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse
 
 from uait.web.codec import to_json
-from uait.web.exchange import EXCHANGE, Exchange, Farewell
+from uait.web.exchange import Farewell, current_exchange
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -76,7 +75,7 @@ def event_stream(
         headers: further ones.
         farewell: gives the last bytes from the error, where a dialect has its own way; else an event named `error` with our error body.
     """
-    exchange: Exchange = request.scope[EXCHANGE]  # type: ignore[typeddict-item]
+    exchange = current_exchange()
     exchange.farewell = farewell
     if endless:
         exchange.never_ends()

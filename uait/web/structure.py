@@ -14,13 +14,13 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
 from uait.errors import Problem, ValidationFailed
 from uait.web.constraints import is_plain, violations
+from uait.web.memo import memo
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def structure(data: Any, cls: type[T], *, where: str = "$") -> T:
     return cast("T", value)
 
 
-@lru_cache(maxsize=2048)
+@memo
 def taker(kind: Any) -> Take:
     """The function that takes data of the type `kind`.
 
@@ -96,6 +96,18 @@ def bare(kind: Any) -> Any:
             kind = kind.__value__
         else:
             return kind
+
+
+INT64 = 2**63 - 1
+"""What databases and most languages can hold."""
+
+
+def _take_integer(data: Any, where: str, problems: list[Problem]) -> Any:
+    if type(data) is not int or not -INT64 - 1 <= data <= INT64:
+        problems.append(
+            Problem(where, "must be an integer of at most 64 bits" if type(data) is int else "must be an integer")
+        )
+    return data
 
 
 def _is(exact: type, name: str) -> Take:
@@ -149,7 +161,7 @@ def _take_date(data: Any, where: str, problems: list[Problem]) -> Any:
 
 _SIMPLE: dict[Any, Take] = {
     str: _take_text,
-    int: _is(int, "an integer"),
+    int: _take_integer,
     float: _take_float,
     bool: _is(bool, "true or false"),
     None: _is(type(None), "null"),
@@ -271,7 +283,7 @@ class Field:
     attribute: attrs.Attribute[Any]
 
 
-@lru_cache(maxsize=1024)
+@memo
 def fields_of(cls: type[Any]) -> tuple[Field, ...]:
     """The fields of an attrs class that come from outside, with their types resolved."""
     hints = typing.get_type_hints(cls, include_extras=True)

@@ -7,13 +7,13 @@ import re
 
 from uait.storage.ids import new_id
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
 
 
-def request_id(given: str | None) -> str:
+def request_id(given: bytes | None) -> str:
     """The caller's request id where it is sane (1 to 128 visible ASCII characters), else a new one."""
-    return given if given and _REQUEST_ID.fullmatch(given) else new_id()
+    return given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else new_id()
 
 
 def child_span(traceparent: str | None) -> tuple[str, bool]:
