@@ -1,0 +1,106 @@
+"""Which web pages may call: CORS (https://fetch.spec.whatwg.org/#http-cors-protocol) for HTTP, the same rule for WebSockets, which browsers do not guard.
+
+Stands around the whole app, so that a page can read error answers, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+EXPOSED = b"X-Request-ID, Retry-After, WWW-Authenticate"
+MAX_AGE = b"600"
+
+_THIS_MACHINE = re.compile(rb"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
+_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+
+
+class CORS:
+    """Answers preflights, marks answers for pages that may read them, and refuses WebSockets of pages that may not.
+
+    Args:
+        app: what stands behind.
+        origins: that are let in; `*` is every one. None: those of this machine.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self._app = app
+        self._any = "*" in origins
+        self._origins = frozenset(origin.rstrip("/").lower().encode() for origin in origins)
+
+    def allows(self, origin: bytes) -> bool:
+        """Whether pages of `origin` may call."""
+        if self._any:
+            return True
+        return origin.lower() in self._origins if self._origins else _THIS_MACHINE.fullmatch(origin) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value for name, value in scope["headers"] if name in _WANTED}
+        origin = headers.get(b"origin")
+        if origin is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(origin, headers, scope, receive, send)
+        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            await self._preflight(origin, headers, send)
+        else:
+            await self._app(scope, receive, self._marking(origin, send))
+
+    async def _websocket(
+        self, origin: bytes, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        same = origin.partition(b"://")[2] == headers.get(b"host")
+        if same or self.allows(origin):
+            await self._app(scope, receive, send)
+        else:
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+    async def _preflight(self, origin: bytes, headers: dict[bytes, bytes], send: Send) -> None:
+        answer = [(b"vary", b"Origin, Access-Control-Request-Headers"), (b"content-length", b"0")]
+        if self.allows(origin):
+            answer += [
+                (b"access-control-allow-origin", b"*" if self._any else origin),
+                (b"access-control-allow-methods", METHODS),
+                (b"access-control-max-age", MAX_AGE),
+            ]
+            wanted = headers.get(b"access-control-request-headers", b"")
+            if _NAMES.fullmatch(wanted):
+                answer.append((b"access-control-allow-headers", wanted))
+            if headers.get(b"access-control-request-private-network") == b"true":
+                answer.append((b"access-control-allow-private-network", b"true"))
+        await send({"type": "http.response.start", "status": 204, "headers": answer})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _marking(self, origin: bytes, send: Send) -> Send:
+        marks = [(b"vary", b"Origin")]
+        if self.allows(origin):
+            marks += [
+                (b"access-control-allow-origin", b"*" if self._any else origin),
+                (b"access-control-expose-headers", EXPOSED),
+            ]
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message.get("headers", ()) if not pair[0].startswith(b"access-control-")]
+                message = {**message, "headers": [*kept, *marks]}
+            await send(message)
+
+        return marked
+
+
+_WANTED = frozenset(
+    {
+        b"origin",
+        b"host",
+        b"access-control-request-method",
+        b"access-control-request-headers",
+        b"access-control-request-private-network",
+    }
+)

@@ -1,0 +1,86 @@
+"""The models of every service that has some, under one deadline; who does not answer keeps what it had last, marked stale."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import attrs
+import trio
+
+from uait.calls import ServiceClient
+from uait.errors import APIError, MethodNotAllowed, NotFound
+from uait.services.gateway.model import Models, Offer, ProviderModels, read_offer
+
+
+@attrs.define
+class _Known:
+    """What is known of one service: its last offer (None: it has no models), when it was asked, and what went wrong then."""
+
+    asked: float
+    offer: Offer | None
+    error: str | None = None
+
+
+class Catalog:
+    """Gathers models.
+
+    Args:
+        client: gives the client for a service.
+        timeout: seconds that each service has; all are asked at once.
+        ttl: seconds for which an answer is used again.
+    """
+
+    def __init__(
+        self, client: Callable[[str], ServiceClient], log: logging.Logger, *, timeout: float, ttl: float
+    ) -> None:
+        self._client = client
+        self._log = log
+        self._timeout = timeout
+        self._ttl = ttl
+        self._known: dict[str, _Known] = {}
+        self._asking: dict[str, trio.Lock] = {}
+
+    async def models(self, services: Iterable[str]) -> Models:
+        """The union of what `services` offer. Never waits longer than the timeout."""
+        services = list(services)
+        async with trio.open_nursery() as nursery:
+            for service in services:
+                nursery.start_soon(self._refresh, service)
+        offers = [(service, self._known[service]) for service in services if service in self._known]
+        models = []
+        providers: dict[str, ProviderModels] = {}
+        for service, known in offers:
+            if known.offer is None:
+                if known.error is not None:
+                    providers[service] = ProviderModels(status="unavailable", models=0, error=known.error)
+                continue
+            for name, state in known.offer.providers.items():
+                stale = known.error is not None
+                providers[name] = attrs.evolve(state, status="stale", error=known.error) if stale else state
+            models += [
+                attrs.evolve(model, stale=model.stale or known.error is not None) for model in known.offer.models
+            ]
+        return Models(models=models, total=len(models), providers=providers)
+
+    async def _refresh(self, service: str) -> None:
+        with trio.move_on_after(self._timeout):
+            # Whoever comes while the service is being asked waits for that answer instead of asking again.
+            async with self._asking.setdefault(service, trio.Lock()):
+                known = self._known.get(service)
+                if known is None or trio.current_time() - known.asked >= self._ttl:
+                    await self._ask(service, known)
+
+    async def _ask(self, service: str, known: _Known | None) -> None:
+        now = trio.current_time()
+        try:
+            # A little less than everybody's deadline, so that the failure is noted here.
+            response = await self._client(service).request("GET", "/models", timeout=self._timeout * 0.95)
+            offer, error = read_offer(service, response.json()), None
+        except (NotFound, MethodNotAllowed):
+            offer, error = None, None
+        except (APIError, ValueError) as failure:
+            offer = known.offer if known is not None else None
+            error = failure.text if isinstance(failure, APIError) else "It did not answer with JSON."
+            self._log.warning("no models from %s: %s", service, failure)
+        self._known[service] = _Known(now, offer, error)

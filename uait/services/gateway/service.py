@@ -1,0 +1,63 @@
+"""The front door: one base URL for every service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Response
+
+from uait.kernel.service import Context, service
+from uait.kernel.status import State
+from uait.server.asgi import ASGIApp
+from uait.services.gateway import console
+from uait.services.gateway.cors import CORS
+from uait.services.gateway.health import HealthOfAll
+from uait.services.gateway.model import GatewaySettings, Models
+from uait.services.gateway.models import Catalog
+from uait.services.gateway.proxy import Proxy
+from uait.web import accepts
+from uait.web.describe import describe
+from uait.web.health import Information, information_of
+
+NOT_ASKED_FOR_MODELS = frozenset({"discovery", "hub"})
+
+
+@service(
+    name="gateway",
+    title="api-gateway",
+    summary="One base URL for every service: health, models, chat and everything else",
+    port=9999,
+    port_variable="GATEWAY_PORT",
+    settings=GatewaySettings,
+)
+async def gateway(ctx: Context) -> ASGIApp:
+    settings: GatewaySettings = ctx.settings
+    app = ctx.app()
+    health = HealthOfAll(ctx.services, ctx.client, own=ctx.name, timeout=settings.health_timeout)
+    catalog = Catalog(ctx.client, ctx.log, timeout=settings.models_timeout, ttl=settings.models_ttl)
+    proxy = Proxy(ctx.services, ctx.client, own=ctx.name)
+    ctx.add_health_fact("services", health.services)
+    ctx.add_health_check("services", health.verdict)
+
+    @app.get("/")
+    @describe(returns=Information, tags=("service",))
+    async def front() -> Any:
+        """What this service is, and what it answers; for a browser, a console."""
+        if accepts("text/html"):
+            return Response(console.PAGE, content_type="text/html; charset=utf-8", headers=console.HEADERS)
+        return information_of(app)
+
+    @app.get("/api/v1/models")
+    @app.get("/api/models")
+    async def models() -> Models:
+        """The models of every service that has some. A service that does not answer in time keeps those it had last, marked stale."""
+        return await catalog.models(
+            status.name
+            for status in ctx.services()
+            if status.state in (State.READY, State.DRAINING) and status.name not in {ctx.name, *NOT_ASKED_FOR_MODELS}
+        )
+
+    app.mount("/api", proxy.api, strip=False)
+    app.mount("/v1", proxy.to("chat"), strip=False)
+    app.mount("/ws", proxy.to("hub"), strip=False)
+    return CORS(app, settings.cors_origins)
