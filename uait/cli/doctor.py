@@ -1,0 +1,135 @@
+"""`uait doctor`: why something does not start.
+
+Each plugin is loaded in a process of its own, so that one that hangs, prints or kills its interpreter is a verdict like any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
+
+from uait.cli.arguments import Exit, settings_of
+from uait.cli.tables import table
+from uait.errors import PluginError, Problem, SettingsError, StartError
+from uait.kernel.plugins import Plugin, discover, load, select
+from uait.settings import Settings, did_you_mean, read_section
+
+TIMEOUT = 20.0
+"""Seconds that one child process may take."""
+
+WHOLE = "*"
+"""What a child is asked to inspect when it shall try the start as a whole."""
+
+MARK = "uait doctor says "
+"""Begins the line with a child's finding: a plugin may print what it likes."""
+
+
+@attrs.frozen
+class Finding:
+    """What one child process found.
+
+    Attributes:
+        note: what it is, where nothing is wrong.
+        problems: what is wrong, in sentences.
+        detail: a traceback, or the end of what the child said.
+    """
+
+    note: str = ""
+    problems: list[str] = attrs.field(factory=list)
+    detail: str = ""
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Check settings, plugins, ports and data directory, each by itself, and print a verdict for each."""
+    settings, problems = settings_of(arguments)
+    if arguments.inspect is not None:
+        finding = _try_start(settings) if arguments.inspect == WHOLE else _inspect(arguments.inspect, settings)
+        print(f"\n{MARK}{json.dumps(attrs.asdict(finding))}")
+        return Exit.OK
+    subjects = _subjects(settings, arguments.name)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        findings = dict(
+            zip(subjects, pool.map(lambda subject: _ask_child(arguments.typed, subject), subjects), strict=True)
+        )
+    rows = [("settings", "wrong", str(problem)) for problem in problems] or [("settings", "ok", "")]
+    told: set[str] = set()
+    for subject, finding in findings.items():
+        label = "start" if subject == WHOLE else f"service {subject}"
+        new = [problem for problem in finding.problems if problem not in told]
+        told.update(new)
+        rows += [(label, "wrong", problem) for problem in new]
+        if not finding.problems:
+            rows.append((label, "ok", finding.note))
+    print(table(rows))
+    if arguments.name and findings[arguments.name].detail:
+        print(f"\n{findings[arguments.name].detail}")
+    return Exit.FAILED if problems or told else Exit.OK
+
+
+def _subjects(settings: Settings, name: str | None) -> list[str]:
+    plugins = {plugin.name: plugin for plugin in discover(settings.services)}
+    if name is None:
+        return [plugin.name for plugin in select([*plugins.values()], settings.only, settings.without)] + [WHOLE]
+    if name not in plugins:
+        raise SettingsError([Problem("doctor", f"there is no service {name!r}; {did_you_mean(name, plugins)}")])
+    return [name]
+
+
+def _ask_child(typed: Sequence[str], subject: str) -> Finding:
+    command = [sys.executable, "-m", "uait", *typed, "--inspect", subject]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding(problems=[f"its import did not end within {TIMEOUT:g} s"])
+    for line in reversed(child.stdout.decode(errors="replace").splitlines()):
+        if line.startswith(MARK):
+            return Finding(**json.loads(line.removeprefix(MARK)))
+    how = f"by signal {-child.returncode}" if child.returncode < 0 else f"with exit code {child.returncode}"
+    said = child.stderr.decode(errors="replace")[-4000:]
+    return Finding(problems=[f"its import ended the interpreter {how}"], detail=said)
+
+
+def _inspect(name: str, settings: Settings) -> Finding:
+    """Load one plugin and read its section; runs in a child."""
+    (plugin,) = (plugin for plugin in discover(settings.services) if plugin.name == name)
+    try:
+        spec = load(plugin)
+        section, _ = read_section(
+            settings,
+            spec.name,
+            spec.settings,
+            port=spec.port,
+            port_variable=spec.port_variable,
+            others=[other.name for other in discover(settings.services)],
+        )
+    except PluginError as error:
+        return Finding(problems=[str(error)], detail=traceback.format_exc())
+    except SettingsError as error:
+        return Finding(problems=[str(problem) for problem in error.problems])
+    needs = f", needs {' '.join(spec.needs)}" if spec.needs else ""
+    return Finding(note=f"{_origin(plugin)}, port {section.port or 'any'}{needs}")
+
+
+def _try_start(settings: Settings) -> Finding:
+    """Go as far as a start goes before anything runs; runs in a child."""
+    from uait.kernel.host import rehearse
+
+    try:
+        plan = rehearse(settings)
+    except SettingsError as error:
+        told_already = {plugin.name for plugin in discover(settings.services)}
+        return Finding(problems=[each.message if each.where in told_already else str(each) for each in error.problems])
+    except StartError as error:
+        return Finding(problems=[str(problem) for problem in error.problems])
+    return Finding(note=f"{len(plan.specs)} services, their ports are free, data directory {settings.data_dir}")
+
+
+def _origin(plugin: Plugin) -> str:
+    return plugin.origin if plugin.origin == plugin.value else f"{plugin.origin} ({plugin.value})"
