@@ -28,14 +28,14 @@ import trio
 from uait.errors import PluginError
 from uait.kernel.restart import RestartPolicy
 from uait.kernel.status import ServiceStatus
-from uait.server.asgi import ASGIApp
-from uait.server.drain import Drain
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from uait.calls.client import Calls, ServiceClient
     from uait.feeds import Feed
+    from uait.server.asgi import ASGIApp
+    from uait.server.drain import Drain
     from uait.settings import Limits, Settings
     from uait.storage import Database, Migration
     from uait.web import App
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 API_VERSION = 1
 """The version of this page. A plugin made for another one is `incompatible`, which `python -m uait plugins` says."""
 
-Factory: TypeAlias = Callable[["Context"], Awaitable[ASGIApp] | AsyncIterator[ASGIApp]]
+Factory: TypeAlias = "Callable[[Context], Awaitable[ASGIApp] | AsyncIterator[ASGIApp]]"
 HealthCheck: TypeAlias = Callable[[], Any]
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
