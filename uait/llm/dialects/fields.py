@@ -1,0 +1,119 @@
+"""Reading a foreign dialect's JSON: every field checked, every problem told, unknown fields left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from uait.errors import Problem, ValidationFailed
+
+T = TypeVar("T")
+
+MAX_ITEMS = 10_000
+"""Of any one list."""
+
+
+class Fields:
+    """One JSON object, and where it stands. What is wrong goes into `problems`, which all objects of one request share.
+
+    A field that is null counts as left out, as the SDKs send it.
+    """
+
+    def __init__(self, data: Any, path: str = "$", problems: list[Problem] | None = None) -> None:
+        self.problems = [] if problems is None else problems
+        self.path = path
+        self.data: dict[str, Any] = {}
+        if isinstance(data, dict):
+            self.data = data
+        else:
+            self.problems.append(Problem(path, "must be an object"))
+
+    def __contains__(self, key: str) -> bool:
+        return self.data.get(key) is not None
+
+    def wrong(self, key: str, message: str) -> None:
+        """Note a problem with one field."""
+        self.problems.append(Problem(f"{self.path}.{key}", message))
+
+    def check(self) -> None:
+        """Raise what has been found wrong.
+
+        Raises:
+            ValidationFailed: with every problem, as status 400, which is what these dialects use.
+        """
+        if self.problems:
+            first = self.problems[0]
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise ValidationFailed(self.problems, f"{first.where} {first.message}{more}.", status=400)
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        value = self.data.get(key)
+        if value is None or isinstance(value, str):
+            return default if value is None else value
+        self.wrong(key, "must be a string")
+        return default
+
+    def required_text(self, key: str) -> str:
+        if key not in self:
+            self.wrong(key, "is required")
+        return self.text(key) or ""
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.data.get(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.wrong(key, "must be true or false")
+        return default
+
+    def number(self, key: str, low: float, high: float) -> float | None:
+        value = self.data.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.wrong(key, "must be a number")
+        elif not low <= value <= high:
+            self.wrong(key, f"must be from {low:g} to {high:g}")
+        else:
+            return float(value)
+        return None
+
+    def count(self, key: str, low: int = 1) -> int | None:
+        value = self.data.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.wrong(key, "must be an integer")
+        elif not low <= value < 2**31:
+            self.wrong(key, f"must be at least {low}")
+        else:
+            return value
+        return None
+
+    def child(self, key: str) -> Fields | None:
+        """The object under `key`, where there is one."""
+        return Fields(self.data[key], f"{self.path}.{key}", self.problems) if key in self else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A string, or a list of them."""
+        value = self.data.get(key)
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value) and len(value) <= MAX_ITEMS:
+            return tuple(value)
+        self.wrong(key, "must be a string or a list of strings")
+        return ()
+
+    def each(self, key: str, read: Callable[[Fields], T], *, required: bool = False) -> tuple[T, ...]:
+        """A list of objects, each of which `read` makes something of."""
+        return tuple(read(item) for item in self.items(key, required=required))
+
+    def items(self, key: str, *, required: bool = False) -> Iterable[Fields]:
+        value = self.data.get(key)
+        if value is None and not required:
+            return ()
+        if not isinstance(value, list) or len(value) > MAX_ITEMS or (required and not value):
+            self.wrong(key, f"must be a list of 1 to {MAX_ITEMS} objects" if required else "must be a list of objects")
+            return ()
+        return [Fields(item, f"{self.path}.{key}[{n}]", self.problems) for n, item in enumerate(value)]
