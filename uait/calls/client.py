@@ -167,7 +167,8 @@ class ServiceClient:
     ) -> AsyncIterator[httpx.Response]:
         """Send one request; the answer's body is read inside the block, as it comes. For the arguments see `request`.
 
-        `timeout` is for the head of the answer: the body may take as long as the caller has. Leaving the block early cancels the callee's work.
+        `timeout` is for the head of the answer: the body may take as long as the caller has. Leaving the block early cancels the callee's work; who
+        means to do so iterates over `response.stream`, since httpx's own iterators are generators, which must not be left halfway.
         """
         with self._within(timeout) as scope:
             local = await self._calls.directory.local(self.name)

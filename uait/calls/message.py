@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
@@ -104,14 +104,22 @@ class Answer(Protocol):
 
 
 class AnswerStream(httpx.AsyncByteStream):
-    """The body of `answer`, for an `httpx.Response`. Whoever opened the answer closes it."""
+    """The body of `answer`, for an `httpx.Response`. Whoever opened the answer closes it.
+
+    No async generator: one that is left early is a resource warning of trio, and this can be.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self._answer.read():
-            yield chunk
+    def __aiter__(self) -> AnswerStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._answer.read()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 async def read_response(answer: Answer, limit: int, source: str) -> httpx.Response:
