@@ -1,0 +1,45 @@
+"""Around an app's HTTP requests: an app that crashes, or leaves without an answer, costs one request and says so once."""
+
+from __future__ import annotations
+
+import logging
+
+from uait.errors import InternalError
+from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from uait.server.refusal import answer_to
+
+
+async def call_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, log: logging.Logger) -> None:
+    """Call `app` for one HTTP request.
+
+    Where it raises, or returns, before its answer has begun, the client gets a 500 with an error body, whose request id is in the log. Where the answer had begun it stays incomplete, and the
+    connection class, which sees that, ends the connection so that the client sees it, too. Only cancellation, and what must never be caught, comes out.
+    """
+    began = complete = False
+
+    async def watch(message: Message) -> None:
+        nonlocal began, complete
+        await send(message)
+        began = True
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            complete = True
+
+    error: BaseException | None = None
+    try:
+        await app(scope, receive, watch)
+    except* Exception as group:
+        error = group.exceptions[0] if len(group.exceptions) == 1 else group
+    if complete and error is None:
+        return
+    answer = answer_to(InternalError(), close=False)
+    log.error(
+        "%s %s: %s (request %s)",
+        scope["method"],
+        scope["path"],
+        "the app crashed" if error is not None else "the app returned before its answer was complete",
+        answer.request_id,
+        exc_info=error,
+    )
+    if not began:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -1,0 +1,137 @@
+"""What a request's head must be like before an app sees it. Pure, and the same for every connection class.
+
+The rules are those of RFC 9112 (HTTP/1.1) where they guard against request smuggling and confusion about the host; parsing itself is the protocol library's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from uait.errors import APIError, BadRequest, MethodNotAllowed
+from uait.server.limits import ServerLimits
+from uait.server.refusal import error_for
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+# Registered name, IPv4 or bracketed IPv6, with an optional port (RFC 3986 section 3.2). No user information: RFC 9110 section 4.2.4 has it treated as an attack.
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
+_ORIGIN = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # anything visible but the fragment, which is never sent
+
+_HANDSHAKE_FIELDS = {b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions"}
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+@attrs.frozen
+class Head:
+    """A request's head that an app may see."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    version: str
+    websocket: bool
+
+
+def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, limits: ServerLimits) -> Head:
+    """Check an HTTP/1 request's head.
+
+    Args:
+        headers: with lower-case names, framing fields already valid each by itself.
+
+    Returns:
+        The head, with an absolute-form target reduced to its path and query, and its authority as the Host (RFC 9112 section 3.2.2).
+
+    Raises:
+        APIError: what to answer instead. The connection must end then: what follows the head cannot be trusted.
+    """
+    if not version.startswith(b"1."):
+        raise APIError("Use HTTP/1.1.", status=505, code="HTTP_VERSION_NOT_SUPPORTED")
+    check_size(target, headers, limits)
+    if method == b"CONNECT":
+        raise MethodNotAllowed("This server is not a proxy.", headers={"Allow": _METHODS})
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields[name] = fields[name] + b"," + value if name in fields else value
+    _check_framing(version, fields)
+    check_host(fields.get(b"host", b""))
+    kept = list(headers)
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is not None:
+        check_host(absolute[1])
+        target = (absolute[2] or b"/") + (absolute[3] or b"")
+        kept = [(b"host", absolute[1]), *(pair for pair in headers if pair[0] != b"host")]
+    check_target(method, target)
+    websocket = method == b"GET" and _asks_for_websocket(fields)
+    if websocket:
+        _check_handshake(version, fields)
+        check_websocket_fields(headers)
+    return Head(target, kept, "1.0" if version == b"1.0" else "1.1", websocket)
+
+
+def check_size(target: bytes, headers: Headers, limits: ServerLimits) -> None:
+    """Raise 431 where the head is over the limits."""
+    size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+    if len(headers) > limits.header_count or size > limits.header_bytes:
+        raise error_for(431)
+
+
+def check_host(host: bytes) -> None:
+    """Raise 400 where `host` is none. An empty one is (RFC 9112 section 3.2)."""
+    if not _AUTHORITY.fullmatch(host):
+        raise BadRequest("The Host header is not a host.")
+
+
+def check_target(method: bytes, target: bytes) -> None:
+    """Raise 400 where `target` is neither a path nor the asterisk of OPTIONS (RFC 9112 section 3.2)."""
+    if not _ORIGIN.fullmatch(target) and not (target == b"*" and method == b"OPTIONS"):
+        raise BadRequest("The request's target is not a path.")
+
+
+def check_websocket_fields(headers: Headers) -> None:
+    """Raise 400 where a field of the handshake has bytes that cannot be."""
+    for name, value in headers:
+        if name in _HANDSHAKE_FIELDS and not value.isascii():
+            raise BadRequest(f"The header {name.decode()} has characters that it must not have.")
+
+
+def _check_framing(version: bytes, fields: dict[bytes, bytes]) -> None:
+    """Refuse what two servers in a row may understand differently (RFC 9112 sections 6.1 and 6.3)."""
+    if b"transfer-encoding" in fields and (b"content-length" in fields or version == b"1.0"):
+        raise BadRequest("The request says in two ways where its body ends.")
+
+
+def _asks_for_websocket(fields: dict[bytes, bytes]) -> bool:
+    return fields.get(b"upgrade", b"").strip().lower() == b"websocket" and b"upgrade" in _tokens(
+        fields.get(b"connection", b"")
+    )
+
+
+def _check_handshake(version: bytes, fields: dict[bytes, bytes]) -> None:
+    """RFC 6455 section 4.2.1. The version comes first, for it is the one thing that a client may correct (section 4.2.2)."""
+    if fields.get(b"sec-websocket-version") != b"13":
+        raise APIError(
+            "Use WebSocket version 13.",
+            status=426,
+            code="UPGRADE_REQUIRED",
+            headers={"Sec-WebSocket-Version": "13", "Upgrade": "websocket"},
+        )
+    if version == b"1.0":
+        raise BadRequest("A WebSocket needs HTTP/1.1.")
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+        raise BadRequest("A WebSocket's handshake has no body.")
+    try:
+        nonce = base64.b64decode(fields.get(b"sec-websocket-key", b""), validate=True)
+    except binascii.Error:
+        nonce = b""
+    if len(nonce) != 16:
+        raise BadRequest("The Sec-WebSocket-Key is not a key.")
+
+
+def _tokens(value: bytes) -> Iterable[bytes]:
+    return {token.strip().lower() for token in value.split(b",")}
