@@ -206,3 +206,14 @@ def test_the_environment_is_the_one_given_and_a_copy() -> None:
     environ["A"] = "2"
 
     assert settings.environ == {"A": "1"}
+
+
+def test_what_is_right_is_kept_beside_what_is_wrong_in_the_same_section(write: Write) -> None:
+    settings, found = check_settings(
+        write("grace = -1\nhost = 5\nonly = ['chat']\n[limits]\nqueue = 0\nconnections = 7"), environ={}
+    )
+
+    assert len(found) == 3
+    assert settings.only == ("chat",)
+    assert (settings.grace, settings.host) == (10.0, "localhost")
+    assert settings.limits == Limits(connections=7)

@@ -60,7 +60,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    parser.set_defaults(command="run", services=[], only=[], without=[], ports=[], json=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name, summary in (
         ("run", "start the services and run until Ctrl-C (what happens without a command, too)"),
@@ -74,6 +73,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if name == "doctor":
             command.add_argument("name", nargs="?", default=None, help="check this plugin only, and show its traceback")
             command.add_argument("--inspect", default=None, help=argparse.SUPPRESS)  # doctor's own child process
+    parser.set_defaults(command="run")
     arguments = parser.parse_args(argv)
     arguments.typed = list(sys.argv[1:] if argv is None else argv)
     return arguments

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 
 from uait.kernel.host import Host
 from uait.kernel.status import ServiceStatus
@@ -18,14 +19,16 @@ NAME = "uait.run.json"
 log = logging.getLogger("uait.cli")
 
 
-async def keep_run_file(host: Host) -> None:
-    """Keep the run file in the host's data directory true until this is cancelled, and remove it then."""
+async def keep_run_file(host: Host, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Keep the run file in the host's data directory true until this is cancelled, and remove it then. Started when it is written."""
     file = host.settings.data_dir / NAME
     try:
+        seen = host.status()
+        _write(file, seen)
+        task_status.started()
         while True:
-            seen = host.status()
+            seen = await host.changed(seen)
             _write(file, seen)
-            await host.changed(seen)
     finally:
         file.unlink(missing_ok=True)
 

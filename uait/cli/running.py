@@ -63,7 +63,7 @@ async def _run(settings: Settings, services: tuple[ServiceSpec | str, ...], stop
             stop.started(host)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_when_all_have_failed, host)
-                nursery.start_soon(keep_run_file, host)
+                await nursery.start(keep_run_file, host)
                 nursery.start_soon(_announce, host)
                 await host.wait()
                 nursery.cancel_scope.cancel(reason="the host has stopped")

@@ -101,9 +101,8 @@ class Reader:
             defaults: values of mandatory fields where nobody says anything.
 
         Returns:
-            An instance, or None where there is a problem.
+            An instance of what is right, with defaults in the place of what is not; None where a mandatory value is wrong.
         """
-        before = len(self.problems)
         values: dict[str, Any] = dict(defaults)
         origins: dict[str, str] = {}
         for key, kind in keys_of(cls).items():
@@ -117,11 +116,17 @@ class Reader:
                     values[key] = structure(value, kind)
                 except Misfit as misfit:
                     self._add(section, (fault.under(key) for fault in misfit.faults), origins)
+        if not values.keys() >= defaults.keys():
+            return None
         try:  # with what is right so far, so that the validators of that have their say too
-            made = build(cls, values) if values.keys() >= defaults.keys() else None
+            return build(cls, values)
         except Misfit as misfit:
             self._add(section, misfit.faults, origins)
-        return made if len(self.problems) == before else None
+            wrong = {str(fault.path[0]) for fault in misfit.faults if fault.path}
+        try:
+            return build(cls, {key: value for key, value in values.items() if key not in wrong})
+        except Misfit:
+            return None
 
     def read_whole(self, cls: type[T], section: str) -> T | None:
         """`read`, where the class has all keys that the section may have."""
