@@ -19,15 +19,18 @@ from uait.kernel.service import Context, ServiceSpec
 from uait.server.disconnect import SCOPE_KEY, Disconnect
 from uait.server.drain import Drain
 from uait.settings import Limits, Settings
+from uait.web import App
 
 
 async def _factory(ctx: Context) -> Any:
     raise AssertionError
 
 
-@pytest.fixture
-def make_context(tmp_path: Path) -> Callable[..., Context]:
+@pytest.fixture(scope="session")
+def make_context(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Context]:
     """Make a Context as a host would, without the parts that the web never touches."""
+
+    data_dir: Path = tmp_path_factory.mktemp("data")
 
     def make(
         *, keys: Mapping[str, str] | None = None, limits: Limits | None = None, registry: Any = None, **spec: Any
@@ -36,7 +39,7 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         return Context(
             spec=ServiceSpec(factory=_factory, **chosen),
             settings=None,
-            host_settings=Settings(data_dir=tmp_path, keys=keys or {}, limits=limits or Limits()),
+            host_settings=Settings(data_dir=data_dir, keys=keys or {}, limits=limits or Limits()),
             log=logging.getLogger("uait.test"),
             nursery=SimpleNamespace(),
             drain=Drain(),
@@ -47,6 +50,12 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_app(make_context: Callable[..., Context]) -> Callable[..., App]:
+    """Make an App in a context of its own; see `make_context` for the arguments."""
+    return lambda **options: App(make_context(**options))
 
 
 @attrs.define
@@ -84,6 +93,22 @@ class Connection:
             while not condition():
                 await self.changed.wait()
 
+    async def say(self, data: str | bytes) -> None:
+        """The client sends a WebSocket message."""
+        kind = "text" if isinstance(data, str) else "bytes"
+        await self.incoming.send({"type": "websocket.receive", kind: data})
+
+    @property
+    def heard(self) -> list[Any]:
+        """The WebSocket messages that came back."""
+        return [m.get("text", m.get("bytes")) for m in self.outgoing if m["type"] == "websocket.send"]
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """With which code and reason the app has closed the WebSocket."""
+        found = [(m["code"], m.get("reason", "")) for m in self.outgoing if m["type"] == "websocket.close"]
+        return found[0] if found else None
+
     async def leave(self) -> None:
         """The client goes."""
         if self.disconnect is not None:
@@ -120,7 +145,7 @@ def make_scope(path: str, method: str, headers: Mapping[str, str | bytes], kind:
 
 
 @asynccontextmanager
-async def connect(
+async def _connect(
     app: Any,
     path: str,
     *,
@@ -143,28 +168,32 @@ async def connect(
         await trio.lowlevel.checkpoint()
         connection.outgoing.append(message)
         answer.messages.append(message)
+        assert not answer.complete, "a message after the last"
         if message["type"].endswith("response.start"):
             answer.status = message["status"]
             for name, value in message["headers"]:
-                assert type(name) is bytes and name == name.lower()
+                assert type(name) is bytes
+                assert name == name.lower()
                 assert name.decode() not in answer.headers or name == b"set-cookie", f"{name!r} twice"
                 answer.headers[name.decode()] = value.decode("latin-1")
         elif message["type"].endswith("response.body"):
             assert answer.status
-            assert not answer.complete
             answer.body += message.get("body", b"")
             answer.complete = not message.get("more_body", False)
         changed, connection.changed = connection.changed, trio.Event()
         changed.set()
 
     async with trio.open_nursery() as nursery:
+        if kind == "websocket":
+            await incoming.send({"type": "websocket.connect"})
         nursery.start_soon(app, scope, arriving.receive, send)
         yield connection
 
 
-@pytest.fixture
-def connection() -> Any:
-    return connect
+@pytest.fixture(scope="session")
+def connect() -> Any:
+    """`async with connect(app, path, ...) as connection:` one request, step by step. See `_connect`."""
+    return _connect
 
 
 @pytest.fixture(params=["watching", "announcing"])
@@ -173,7 +202,7 @@ def announces(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "announcing")
 
 
-async def ask(
+async def _ask(
     app: Any,
     path: str,
     *,
@@ -191,11 +220,12 @@ async def ask(
     method = method or ("GET" if body is None else "POST")
     if body is not None:
         given.setdefault("Content-Length", str(len(body)))
-    async with connect(app, path, method=method, headers=given, **options) as connection:
+    async with _connect(app, path, method=method, headers=given, **options) as connection:
         await connection.incoming.send({"type": "http.request", "body": body or b"", "more_body": False})
     return connection.answer
 
 
-@pytest.fixture
-def request_app() -> Any:
-    return ask
+@pytest.fixture(scope="session")
+def ask() -> Any:
+    """`answer = await ask(app, path, ...)`: one whole request. See `_ask`."""
+    return _ask

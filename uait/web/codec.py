@@ -34,7 +34,7 @@ def from_json(data: bytes) -> Any:
         InvalidJSON: with what is wrong, and where.
     """
     opened = data.count(b"[") + data.count(b"{")
-    if opened > MAX_DEPTH or data.count(b",") > MAX_VALUES:
+    if opened > MAX_DEPTH or opened + data.count(b",") > MAX_VALUES:
         _check_size(data)
     try:
         return orjson.loads(data)

@@ -64,6 +64,8 @@ class Edge:
         try:
             call = self._admit(exchange, scope)
             self._drain.add(exchange.drain)
+            if exchange.verdict is not None:
+                raise exchange.verdict
             if disconnect is not None:
                 disconnect.add(exchange.client_left)
             with bind_call(call), exchange.cancel_scope:
@@ -126,11 +128,12 @@ class Edge:
         name, key = given.get(b"x-user-id"), given.get(b"x-api-key")
         if scope["type"] == "websocket" and scope["query_string"]:
             # A browser cannot set headers on a WebSocket.
-            for field, value in parse_qsl(scope["query_string"], keep_blank_values=True):
-                if field == b"user_id" and name is None:
-                    name = value
-                elif field == b"api_key" and key is None:
-                    key = value
+            query = scope["query_string"].decode("latin-1")
+            for field, value in parse_qsl(query, keep_blank_values=True, encoding="latin-1"):
+                if field == "user_id" and name is None:
+                    name = value.encode("latin-1")
+                elif field == "api_key" and key is None:
+                    key = value.encode("latin-1")
         if not authenticator.required:
             return authenticator.by_name(name)
         if scope["path"] in PUBLIC:

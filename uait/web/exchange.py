@@ -173,6 +173,8 @@ class Exchange:
                 if self.is_event_stream:
                     self._boundary = body.endswith(BOUNDARIES)
         elif kind == "http.response.start":
+            # Where it is cancelled already, nothing has begun: the client can still be told why.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self.began = True
             self.status = message["status"]
             self._silent = self._silent or self.status in (204, 304)
@@ -180,6 +182,7 @@ class Exchange:
         elif kind == "websocket.send":
             self.sent += len(message.get("bytes") or message.get("text") or "")
         elif kind == "websocket.accept":
+            await trio.lowlevel.checkpoint_if_cancelled()
             self.began = True
             self.status = 101
             message = {**message, "headers": self._headers(message.get("headers", ()))}
@@ -231,8 +234,8 @@ class Exchange:
         if self.scope["type"] == "websocket":
             await self._close(error, log)
         elif not self.began:
-            body, headers = self._error_body(error, log)
-            await self.send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+            status, headers, body = self._written(error, log)
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
             await self.send({"type": "http.response.body", "body": body, "more_body": False})
         elif self.is_event_stream and self._boundary:
             body = self.farewell(error) if self.farewell else error_event(error, self.request_id)
@@ -248,26 +251,22 @@ class Exchange:
 
     async def _close(self, error: APIError, log: logging.Logger) -> None:
         if not self.began:
-            body, headers = self._error_body(error, log)
-            await self.refuse(error.http_status, headers, body)
+            await self.refuse(*self._written(error, log))
             return
         code = 1012 if error is self.verdict else 1011 if error.http_status >= 500 else 1008
         await self.send({"type": "websocket.close", "code": code, "reason": _reason(error)})
 
-    def _error_body(self, error: APIError, log: logging.Logger) -> tuple[bytes, RawHeaders]:
+    def _written(self, error: APIError, log: logging.Logger) -> tuple[int, RawHeaders, bytes]:
         try:
             body = to_json(self.render(error, self.request_id))
         except Exception:
             log.exception("an error cannot be written (request %s)", self.request_id)
-            body = to_json(standard_error(InternalError(), self.request_id))
-        return body, [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *(
-                (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-                for name, value in error.headers.items()
-            ),
-        ]
+            error = InternalError()
+            body = to_json(standard_error(error, self.request_id))
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        for name, value in error.headers.items():
+            headers.append((name.lower().encode("latin-1"), value.encode("latin-1", "replace")))
+        return error.http_status, headers, body
 
 
 def _reason(error: APIError) -> str:

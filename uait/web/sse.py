@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from types import TracebackType
@@ -93,6 +94,7 @@ class _Stream(ResponseBody):
     def __init__(self, events: AsyncIterable[Event], ping: float) -> None:
         self._events = events
         self._ping = ping
+        self._failure: Exception | None = None
         self._nursery_manager: Any = None
 
     async def __aenter__(self) -> _Stream:
@@ -113,11 +115,14 @@ class _Stream(ResponseBody):
         await self._nursery_manager.__aexit__(exc_type, exc_value, tb)
 
     async def _produce(self) -> None:
+        # A failure waits in line behind the events: raised here, it would cancel the sending of the last one.
         async with self._put:
             iterator = self._events.__aiter__()
             try:
                 async for event in iterator:
                     await self._put.send(encode(event))
+            except Exception as failure:
+                self._failure = failure
             finally:
                 close = getattr(iterator, "aclose", None)
                 if close is not None:
@@ -127,9 +132,11 @@ class _Stream(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        with trio.move_on_after(self._ping):
-            try:
+        with trio.move_on_after(self._ping) as silence:
+            with contextlib.suppress(trio.EndOfChannel):
                 return await self._take.receive()
-            except trio.EndOfChannel:
-                raise StopAsyncIteration from None
-        return KEEP_ALIVE
+        if silence.cancelled_caught:
+            return KEEP_ALIVE
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
