@@ -30,7 +30,7 @@ class FakeDirectory:
 
 @pytest.fixture
 def directory():
-    return FakeDirectory
+    return FakeDirectory()
 
 
 def answer(status: int, body: object, headers: dict[str, str] | None = None) -> ASGIApp:

@@ -29,7 +29,7 @@ from uait.calls.message import (
 )
 from uait.calls.proxy import proxy_http
 from uait.calls.remote import Remote
-from uait.calls.websocket import proxy_websocket
+from uait.calls.tunnel import proxy_websocket
 from uait.errors import NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT

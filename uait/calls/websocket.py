@@ -1,195 +1,183 @@
-"""A WebSocket to a service on another machine, and a proxy that hands one through."""
+"""A WebSocket to a service on another machine."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import orjson
 import trio
-from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
 )
+from wsproto.utilities import ProtocolError, RemoteProtocolError
 
-from uait.calls.context import CallContext
 from uait.calls.duplex import NoAnswer, connect
 from uait.calls.inprocess import RawHeaders
-from uait.calls.lifetime import open_helpers
-from uait.calls.proxy import forwarded_headers, scope_target
-from uait.calls.remote import Instance, Remote
-from uait.errors import UpstreamError, from_response
-from uait.server.asgi import Message, Receive, Scope, Send
+from uait.calls.remote import Instance
+from uait.errors import APIError, UpstreamError, from_response
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest message taken from an instance; the client's side has the limit of its own server."""
 
-PING_INTERVAL = 20.0
-"""Seconds between two pings to an instance."""
-
-PING_TIMEOUT = 20.0
-"""Seconds within which an instance that is silent otherwise must answer a ping."""
+REFUSAL_BYTES = 64 * 1024
+"""How much of the answer is read with which an instance refuses."""
 
 HANDSHAKE_TIMEOUT = 10.0
 
-GOODBYE = 1.0
-"""Seconds that an instance has to answer a close."""
+NORMAL, NO_STATUS, ABNORMAL, TOO_BIG = 1000, 1005, 1006, 1009
 
-LOST = 1011
-"""How the client learns that the instance is gone without a word."""
 
-NO_STATUS, ABNORMAL = 1005, 1006
+class WebSocketClosed(Exception):
+    """The other side has closed, with this code and reason; or it was lost: then the code is 1006."""
 
-_OWN = frozenset(
-    {
-        b"sec-websocket-key",
-        b"sec-websocket-version",
-        b"sec-websocket-extensions",
-        b"sec-websocket-protocol",
-        b"sec-websocket-accept",
-        b"content-length",
-    }
-)
-"""Headers of the handshake that each side of the proxy makes for itself."""
+    def __init__(self, code: int, reason: str = "") -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(code, reason)
+
+
+class WebSocket:
+    """A client's end. One task may receive while others send.
+
+    Pings are answered while somebody receives. `last_heard` is when anything came last, on trio's clock.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.subprotocol: str | None = None
+        self.last_heard = trio.current_time()
+        self._stream = stream
+        self._wire = WSConnection(ConnectionType.CLIENT)
+        self._events: list[Event] = []
+        self._sending = trio.Lock()
+
+    async def handshake(
+        self, authority: str, target: str, subprotocols: Sequence[str], headers: RawHeaders, name: str
+    ) -> None:
+        """Raises `NoAnswer` where it is broken off, and an `APIError` where the instance refuses."""
+        await self._send(
+            Request(host=authority, target=target, subprotocols=list(subprotocols), extra_headers=list(headers))
+        )
+        match await self._next():
+            case AcceptConnection(subprotocol=chosen):
+                self.subprotocol = chosen
+            case RejectConnection(status_code=status, has_body=has_body):
+                raise _refusal(status, await self._refusal_body() if has_body else b"", name)
+            case _:
+                raise NoAnswer
+
+    async def send(self, data: str | bytes) -> None:
+        """Send one message. Waits while the other side does not read. Raises `WebSocketClosed`."""
+        await self._send(TextMessage(data) if isinstance(data, str) else BytesMessage(data))
+
+    async def ping(self) -> None:
+        """Ask for a sign of life. Raises `WebSocketClosed`."""
+        await self._send(Ping())
+
+    async def receive(self) -> str | bytes:
+        """The next message, whole.
+
+        Raises:
+            WebSocketClosed: there is none.
+        """
+        parts: list[Any] = []
+        size = 0
+        while True:
+            event = await self._next()
+            if isinstance(event, (TextMessage, BytesMessage)):
+                # wsproto gives text in parts that are text, and the rest as bytearrays.
+                parts.append(event.data)
+                size += len(event.data)
+                if size > MESSAGE_BYTES:
+                    await self.close(TOO_BIG, "the message is too large")
+                    raise WebSocketClosed(TOO_BIG, "the message is too large")
+                if event.message_finished:
+                    return "".join(parts) if isinstance(event, TextMessage) else b"".join(parts)
+            elif isinstance(event, Ping):
+                await self._send(event.response())
+            elif isinstance(event, CloseConnection):
+                with suppress(WebSocketClosed):  # both have closed at once
+                    await self._send(event.response())
+                raise WebSocketClosed(event.code, event.reason or "")
+            elif not isinstance(event, Pong):
+                raise WebSocketClosed(ABNORMAL)
+
+    async def close(self, code: int = NORMAL, reason: str | None = None) -> None:
+        """Say goodbye. Whoever opened the WebSocket closes its connection."""
+        with suppress(WebSocketClosed):  # the other side was faster
+            await self._send(CloseConnection(code=code, reason=reason))
+
+    async def _send(self, event: Event) -> None:
+        async with self._sending:
+            try:
+                await self._stream.send_all(self._wire.send(event))
+            except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
+                raise WebSocketClosed(ABNORMAL) from None
+
+    async def _next(self) -> Event:
+        while not self._events:
+            try:
+                data = await self._stream.receive_some()
+                self._wire.receive_data(bytes(data) or None)
+                self._events = list(self._wire.events())
+            except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
+                raise WebSocketClosed(ABNORMAL) from error
+            self.last_heard = trio.current_time()
+        return self._events.pop(0)
+
+    async def _refusal_body(self) -> bytes:
+        body = b""
+        while len(body) < REFUSAL_BYTES:
+            event = await self._next()
+            if not isinstance(event, RejectData):
+                break
+            body += event.data
+            if event.body_finished:
+                break
+        return body
+
+
+def _refusal(status: int, body: bytes, name: str) -> APIError:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        payload = None
+    if status < 400:
+        return UpstreamError(f"{name} does not speak WebSocket here: it answered {status}.")
+    return from_response(status, payload, source=name)
 
 
 @asynccontextmanager
 async def open_websocket(
-    instance: Instance, target: bytes, subprotocols: list[str], headers: RawHeaders, *, name: str
-) -> AsyncIterator[WebSocketConnection]:
-    """Connect to `instance`. However the block ends, the connection is closed when it has.
+    instance: Instance, target: bytes, subprotocols: Sequence[str], headers: RawHeaders, *, name: str
+) -> AsyncIterator[WebSocket]:
+    """Connect to `instance`. However the block ends, the connection is closed then, without waiting for the other side.
 
     Raises:
         NotSent, NoAnswer: there is nobody, or nobody who speaks WebSocket.
-        APIError: the instance has refused, with this answer.
+        APIError: the instance refuses, with this answer.
     """
     stream = await connect(instance.host, instance.port)
     try:
-        async with open_helpers("the WebSocket is closed") as nursery:
-            with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_TIMEOUT) as scope:
-                try:
-                    connection = await wrap_client_stream(
-                        nursery,
-                        stream,
-                        instance.authority,
-                        target.decode("ascii"),
-                        subprotocols=subprotocols or None,
-                        extra_headers=[(key, value) for key, value in headers if key not in _OWN],
-                        message_queue_size=16,
-                        max_message_size=MESSAGE_BYTES,
-                    )
-                except ConnectionRejected as error:
-                    raise _refusal(error, name) from error
-                except HandshakeError as error:
-                    raise NoAnswer from error
-            if scope.cancelled_caught:
-                raise NoAnswer from trio.TooSlowError()
-            yield connection
+        websocket = WebSocket(stream)
+        with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_TIMEOUT) as scope:
+            try:
+                await websocket.handshake(instance.authority, target.decode("ascii"), subprotocols, headers, name)
+            except WebSocketClosed as error:
+                raise NoAnswer from error
+        if scope.cancelled_caught:
+            raise NoAnswer from trio.TooSlowError()
+        yield websocket
     finally:
         await trio.aclose_forcefully(stream)
-
-
-def _refusal(error: ConnectionRejected, name: str) -> Exception:
-    try:
-        payload = orjson.loads(error.body or b"")
-    except orjson.JSONDecodeError:
-        payload = None
-    if error.status_code < 400:
-        return UpstreamError(f"{name} does not speak WebSocket here: it answered {error.status_code}.")
-    return from_response(error.status_code, payload, source=name)
-
-
-async def proxy_websocket(
-    remote: Remote, name: str, scope: Scope, receive: Receive, send: Send, call: CallContext
-) -> None:
-    """Connect the client of `scope` with an instance of `name` and hand messages, closes and their codes through, until either side leaves.
-
-    A side that does not read stops the other from sending. For the errors before the client is accepted see `Remote.attempt` and `open_websocket`.
-    """
-    headers = forwarded_headers(scope, call)
-    subprotocols = list(scope.get("subprotocols", ()))
-
-    def dial(instance: Instance) -> AbstractAsyncContextManager[WebSocketConnection]:
-        return open_websocket(instance, scope_target(scope), subprotocols, headers, name=name)
-
-    await receive()  # websocket.connect
-    async with remote.attempt(name, dial, repeatable=True) as connection:
-        await send({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": []})
-        await _Tunnel(connection, receive, send).run()
-
-
-class _Tunnel:
-    """Two pumps and a heartbeat. Whoever ends first ends the others."""
-
-    def __init__(self, connection: WebSocketConnection, receive: Receive, send: Send) -> None:
-        self._connection = connection
-        self._receive = receive
-        self._send = send
-        self._scope = trio.CancelScope()
-        self._heard = trio.current_time()
-        self._handing_over = False
-        self._goodbye: tuple[int, str | None] | None = (1001, None)
-
-    async def run(self) -> None:
-        try:
-            with self._scope:
-                async with open_helpers("one side has left") as nursery:
-                    nursery.start_soon(self._from_client)
-                    nursery.start_soon(self._heartbeat)
-                    await self._from_instance()
-        finally:
-            if self._goodbye is not None:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + GOODBYE):
-                    await self._connection.aclose(*self._goodbye)
-
-    async def _from_client(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "websocket.disconnect":
-                code = message.get("code") or NO_STATUS
-                # A client that was lost gets its own back: the instance sees a connection that was lost.
-                self._goodbye = None if code == ABNORMAL else (code, message.get("reason") or None)
-                self._scope.cancel(reason="the client left")
-                return
-            data = message.get("text")
-            try:
-                await self._connection.send_message(message["bytes"] if data is None else data)
-            except ConnectionClosed:
-                return  # `_from_instance` tells the client
-
-    async def _from_instance(self) -> None:
-        while True:
-            try:
-                data = await self._connection.get_message()
-            except ConnectionClosed as error:
-                await self._close_client(error.reason)
-                return
-            self._heard = trio.current_time()
-            self._handing_over = True
-            await self._send({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
-            self._handing_over = False
-
-    async def _heartbeat(self) -> None:
-        while True:
-            await trio.sleep(PING_INTERVAL)
-            asked = trio.current_time()
-            with trio.move_on_after(PING_TIMEOUT) as scope:
-                try:
-                    await self._connection.ping()
-                except ConnectionClosed:
-                    return
-            # While a slow client takes its time nothing more is read from the instance, its pongs included.
-            if scope.cancelled_caught and not self._handing_over and self._heard < asked:
-                await self._close_client(None)
-                self._scope.cancel(reason="the instance does not answer pings")
-                return
-
-    async def _close_client(self, reason: CloseReason | None) -> None:
-        self._goodbye = None
-        code = LOST if reason is None or reason.code == ABNORMAL else reason.code
-        close: Message = {"type": "websocket.close", "code": 1000 if code == NO_STATUS else code}
-        await self._send({**close, "reason": (reason.reason if reason else None) or ""})
