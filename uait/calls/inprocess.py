@@ -133,9 +133,10 @@ class Exchange:
 
     async def aclose(self) -> None:
         """Cancel the app where it still runs, and return when it has ended."""
-        self._reader.close()
         self.disconnect.announce()
+        # Before the channel: an app that waits to send shall be cancelled, not crash because nobody reads any more.
         self.cancel_scope.cancel(reason="the caller closed the answer")
+        self._reader.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
             await self._ended.wait()
 
