@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -158,7 +159,8 @@ def test_when_every_service_has_failed_the_process_ends_and_says_why(start: Star
 
 def test_an_essential_service_takes_all_down_with_it(start: Start, get: Callable[[str], httpx.Response]) -> None:
     process = start("--service", "cli_sample:weather", "--service", "cli_sample:vital", "--only", "weather,vital")
-    get(process.wait_ready()["vital"] + "/crash")
+    with contextlib.suppress(httpx.TransportError):  # its answer may be cut off
+        get(process.wait_ready()["vital"] + "/crash")
 
     code, _, err = process.end()
 

@@ -134,13 +134,18 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         return httpx.Response(exchange.status, headers=exchange.headers, stream=_Body(exchange))
 
 
-class _Body(httpx.AsyncByteStream):
+class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self._exchange.read():
-            yield chunk
+    # No generator: one that is left before its end would have to be closed by whoever left it, which httpx does not do.
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if chunk := await self._exchange.read():
+            return chunk
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         await self._exchange.aclose()

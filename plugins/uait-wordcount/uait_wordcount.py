@@ -1,0 +1,19 @@
+import attrs
+
+from uait import Context, body, service
+
+
+@attrs.frozen
+class Text:
+    text: str
+
+
+@service(port=8707, summary="Counts words", intents=("count the words", "how long is this text"))
+async def wordcount(ctx: Context):
+    app = ctx.app()  # a QuartTrio with every convention of uait's services
+
+    @app.post("/count")
+    async def count():
+        return {"words": len((await body(Text)).text.split())}
+
+    return app  # or `yield app`: what follows the yield is teardown
