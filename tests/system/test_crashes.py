@@ -68,7 +68,7 @@ async def test_crashes_harm_no_other(start: Any, write_plugin: Any, http: Any) -
         health = (await client.get(process.url("gateway", "/health"))).json()["services"]
         for name in ("in-factory", "by-returning", "in-background"):
             assert health[name]["status"] != "healthy", health
-        for name in ("chat", "memory", "hub", "discovery", "orchestrator"):
+        for name in ("chat-service", "memory-service", "websocket-hub", "service-discovery", "orchestration-service"):
             assert health[name]["status"] == "healthy", health
 
         down = await client.get(process.url("gateway", "/api/v1/in-factory/anything"))
