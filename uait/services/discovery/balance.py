@@ -1,0 +1,46 @@
+"""Which instance a lookup gets: smooth weighted round robin (as nginx does it) over those that are well. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from uait.services.discovery.model import Health, Instance
+
+
+def usable(instances: Iterable[Instance]) -> list[Instance]:
+    """Those that pass; where nobody does, those with a warning; where nobody has even that, none.
+
+    An instance of weight 0 is out of rotation as long as there is any other of the same health.
+    """
+    instances = list(instances)
+    for health in (Health.PASSING, Health.WARNING):
+        well = [instance for instance in instances if instance.health is health]
+        if well:
+            return [instance for instance in well if instance.weight > 0] or well
+    return []
+
+
+class RoundRobin:
+    """Takes turns between the instances of each service in proportion to their weights, with the heavy ones spread evenly.
+
+    What is remembered of an instance goes as soon as it is no longer among those offered; of a service, with `forget`.
+    """
+
+    def __init__(self) -> None:
+        self._credit: dict[str, dict[str, int]] = {}
+
+    def pick(self, instances: Sequence[Instance]) -> Instance | None:
+        """The next of `instances`, which are all of one service. None where there are none."""
+        if not instances:
+            return None
+        name = instances[0].name
+        before = self._credit.get(name, {})
+        credit = {instance.id: before.get(instance.id, 0) + max(1, instance.weight) for instance in instances}
+        chosen = max(instances, key=lambda instance: credit[instance.id])
+        credit[chosen.id] -= sum(max(1, instance.weight) for instance in instances)
+        self._credit[name] = credit
+        return chosen
+
+    def forget(self, name: str) -> None:
+        """The service `name` has no instances any more."""
+        self._credit.pop(name, None)
