@@ -145,21 +145,22 @@ class HTTPConnection:
                 (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()
             ],
         }
-        await send(start)
         if isinstance(response, Response):
             source = response.response
             if isinstance(source, DataBody):
                 data = source.data[source.begin : source.end]
+                await send(start)
                 await send({"type": "http.response.body", "body": data, "more_body": False})
                 return
-            if self._scope["method"] == "HEAD":
-                # Nobody would see the body, and an endless one would never end.
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                return
+            # Entered before anything can be cancelled, so that what stands behind the body is closed in every case.
             async with source as pieces:
-                async for piece in pieces:
-                    await send({"type": "http.response.body", "body": _bytes(piece), "more_body": True})
+                await send(start)
+                # Nobody would see the body of an answer to HEAD, and an endless one would never end.
+                if self._scope["method"] != "HEAD":
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": _bytes(piece), "more_body": True})
         else:
+            await send(start)
             for piece in response.response:
                 await send({"type": "http.response.body", "body": _bytes(piece), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -57,7 +57,7 @@ def _one_line(text: str) -> bytes:
 
 
 def event_stream(
-    events: AsyncIterable[Event],
+    events: AsyncIterable[Event | bytes],
     *,
     endless: bool = False,
     ping: float = 15.0,
@@ -70,7 +70,7 @@ def event_stream(
     the stop then becomes a last event. A client that does not read holds the iterator up: nothing is queued.
 
     Args:
-        events: what to send, as it comes.
+        events: what to send, as it comes. Bytes are whole events ready for the wire. Its iterator's `aclose`, where it has one, is called in every case.
         endless: there is no last event, so the stream ends as soon as the service drains; it has no deadline but the caller's own.
         ping: seconds of silence after which a comment is sent, so that proxies keep the connection.
         headers: further ones.
@@ -91,7 +91,7 @@ def event_stream(
 class _Stream(ResponseBody):
     """An event stream's body. The nursery is opened and left in the task that sends, by `async with`, never across a generator's yield."""
 
-    def __init__(self, events: AsyncIterable[Event], ping: float) -> None:
+    def __init__(self, events: AsyncIterable[Event | bytes], ping: float) -> None:
         self._events = events
         self._ping = ping
         self._failure: Exception | None = None
@@ -120,7 +120,7 @@ class _Stream(ResponseBody):
             iterator = self._events.__aiter__()
             try:
                 async for event in iterator:
-                    await self._put.send(encode(event))
+                    await self._put.send(event if isinstance(event, bytes) else encode(event))
             except Exception as failure:
                 self._failure = failure
             finally:
