@@ -224,11 +224,15 @@ def _object(arguments: str) -> dict[str, Any]:
 class MessageStream:
     """Renders one answer as events, each ready for the wire.
 
+    Args:
+        prompt_tokens: what the first event says, as far as is known; the last one has the count that is right.
+
     Blocks follow one another here, and none can be taken up again. So the first tool call is streamed, and what belongs to others, or comes after it, is held back until the end.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, prompt_tokens: int) -> None:
         self._model = model
+        self._prompt_tokens = prompt_tokens
         self._stop = "end_turn"
         self._blocks = 0
         self._open: str | None = None
@@ -236,9 +240,9 @@ class MessageStream:
         self._held = Collected()
         self._holding = False
 
-    def start(self, prompt_tokens: int) -> bytes:
-        """The first event. `prompt_tokens` may be a guess; the last event has the count that is right."""
-        message = _message(self._model, [], None, Usage(prompt_tokens=prompt_tokens))
+    def start(self) -> bytes:
+        """The first event."""
+        message = _message(self._model, [], None, Usage(prompt_tokens=self._prompt_tokens))
         return _event("message_start", {"message": message}) + _event("ping", {})
 
     def chunk(self, chunk: Chunk) -> bytes:

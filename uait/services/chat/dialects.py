@@ -1,0 +1,216 @@
+"""The dialects that tools already speak: `/v1/chat/completions`, `/v1/responses`, `/v1/messages`, `/v1/embeddings`, `/v1/models`.
+
+They are stateless: nothing is stored but what was used. The gateway hands `/v1/*` through to here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import attrs
+import trio
+from quart import Response, request
+
+from uait.errors import APIError, NotFound
+from uait.llm.catalog import DEFAULT_NAMES, Catalog, Target
+from uait.llm.dialects import anthropic, openai_chat, openai_responses
+from uait.llm.messages import Chunk, Collected, GenerateRequest, Usage, estimate_prompt_tokens
+from uait.llm.provider import Capability, check_embeddings
+from uait.services.chat.usage import UsageRecorder
+from uait.web import App, describe, event_stream, json_body, query, user_id
+
+CLOSE_TIMEOUT = 2.0
+
+
+class Stream(Protocol):
+    """Renders an answer in some dialect, as events ready for the wire."""
+
+    def start(self) -> bytes: ...
+    def chunk(self, chunk: Chunk) -> bytes: ...
+    def end(self, usage: Usage) -> bytes: ...
+
+
+class Answering:
+    """Asks models, and counts what they used whatever becomes of the answer."""
+
+    def __init__(self, catalog: Catalog, recorder: UsageRecorder) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+
+    async def resolve(self, question: GenerateRequest) -> tuple[Target, GenerateRequest]:
+        """Find the model, and put its provider's own name of it into the question."""
+        target = await self._catalog.resolve(question.model)
+        return target, attrs.evolve(question, model=target.model)
+
+    async def whole(self, question: GenerateRequest) -> tuple[Collected, Usage, str]:
+        """Ask; the whole answer, what it used, and the name of the model to answer with."""
+        target, asked = await self.resolve(question)
+        answer = Collected()
+        try:
+            async with target.provider.stream(asked) as chunks:
+                async for chunk in chunks:
+                    answer.add(chunk)
+        except trio.Cancelled:
+            self._recorder.add(user_id(), target.address, answer.counted(asked))
+            raise
+        usage = answer.counted(asked)
+        self._recorder.add(user_id(), target.address, usage)
+        return answer, usage, _shown(question.model, target)
+
+    async def stream(
+        self,
+        question: GenerateRequest,
+        render: Callable[[str], Stream],
+        farewell: Callable[[APIError], bytes] | None = None,
+    ) -> Response:
+        """Ask; the answer as an event stream. A provider's refusal is raised before the stream begins.
+
+        Args:
+            render: makes the renderer from the name of the model to answer with.
+            farewell: see `event_stream`.
+        """
+        target, asked = await self.resolve(question)
+        stream = render(_shown(question.model, target))
+        events = _Events(stream, asked, lambda usage: self._recorder.add(user, target.address, usage))
+        user = user_id()
+        await events.open(target)
+        return event_stream(events, farewell=farewell or getattr(stream, "failed", None))
+
+
+class _Events:
+    """One streamed answer. Whoever has opened it closes it, also where it was never iterated."""
+
+    def __init__(self, stream: Stream, question: GenerateRequest, record: Callable[[Usage], None]) -> None:
+        self._stream = stream
+        self._question = question
+        self._record = record
+        self._collected = Collected()
+        self._stack = AsyncExitStack()
+        self._chunks: AsyncIterator[Chunk] | None = None
+        self._started = self._ended = False
+
+    async def open(self, target: Target) -> None:
+        self._chunks = await self._stack.enter_async_context(target.provider.stream(self._question))
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._started:
+            self._started = True
+            return self._stream.start()
+        if self._ended or self._chunks is None:
+            raise StopAsyncIteration
+        async for chunk in self._chunks:
+            self._collected.add(chunk)
+            data = self._stream.chunk(chunk)
+            if data:
+                return data
+        self._ended = True
+        return self._stream.end(self._collected.counted(self._question))
+
+    async def aclose(self) -> None:
+        """End the question at the provider, and count. Idempotent; bounded also where the caller is cancelled."""
+        if self._chunks is None:
+            return
+        self._chunks = None
+        self._record(self._collected.counted(self._question))
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+            await self._stack.aclose()
+
+
+def _shown(asked: str, target: Target) -> str:
+    """The model's name in an answer: as the client said it, or the real one where the client had no wish."""
+    return target.address if asked in DEFAULT_NAMES else asked
+
+
+@attrs.frozen(kw_only=True)
+class ModelsQuery:
+    """Anthropic's paging of models."""
+
+    limit: int = attrs.field(
+        default=20, validator=attrs.validators.and_(attrs.validators.ge(1), attrs.validators.le(1000))
+    )
+    after_id: str | None = None
+    before_id: str | None = None
+
+
+def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
+    """Give `app` the routes under `/v1`, with errors in each one's dialect."""
+    answering = Answering(catalog, recorder)
+    app.errors_for("/v1", openai_chat.render_error)
+    app.errors_for("/v1/messages", anthropic.render_error)
+
+    @app.post("/v1/chat/completions")
+    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("openai",))
+    async def chat_completions() -> Any:
+        """OpenAI's Chat Completions."""
+        asked = openai_chat.parse_request(await json_body())
+        if asked.question.stream:
+            return await answering.stream(
+                asked.question,
+                lambda model: openai_chat.ChatStream(model, include_usage=asked.include_usage),
+                openai_chat.render_stream_error,
+            )
+        return openai_chat.render_answer(*await answering.whole(asked.question))
+
+    @app.post("/v1/responses")
+    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("openai",))
+    async def responses() -> Any:
+        """OpenAI's Responses, without storage."""
+        asked = openai_responses.parse_request(await json_body())
+        if asked.question.stream:
+            return await answering.stream(asked.question, lambda model: openai_responses.ResponseWriter(asked, model))
+        answer, usage, model = await answering.whole(asked.question)
+        return openai_responses.ResponseWriter(asked, model).answer(answer, usage)
+
+    @app.post("/v1/messages")
+    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("anthropic",))
+    async def messages() -> Any:
+        """Anthropic's Messages."""
+        question = anthropic.parse_request(await json_body())
+        if question.stream:
+            tokens = estimate_prompt_tokens(question.messages, question.tools)
+            return await answering.stream(
+                question, lambda model: anthropic.MessageStream(model, tokens), anthropic.render_stream_error
+            )
+        return anthropic.render_answer(*await answering.whole(question))
+
+    @app.post("/v1/messages/count_tokens")
+    @describe(body=dict[str, Any], returns=dict[str, Any], tags=("anthropic",))
+    async def count_tokens() -> Any:
+        """Anthropic's count of a prompt's tokens, estimated."""
+        return anthropic.count_tokens(anthropic.parse_request(await json_body(), counting=True))
+
+    @app.post("/v1/embeddings")
+    @describe(body=dict[str, Any], returns=dict[str, Any], tags=("openai",))
+    async def embeddings() -> Any:
+        """OpenAI's embeddings, by providers that make some."""
+        asked = openai_chat.parse_embeddings(await json_body())
+        target = await catalog.resolve(asked.model, Capability.EMBEDDINGS)
+        check_embeddings(target.provider)
+        answer = await target.provider.embed(target.model, asked.texts, asked.dimensions)
+        recorder.add(user_id(), target.address, answer.usage)
+        return openai_chat.render_embeddings(answer, asked, _shown(asked.model, target))
+
+    @app.get("/v1/models")
+    @describe(returns=dict[str, Any], tags=("openai", "anthropic"))
+    async def models() -> Any:
+        """All models, as OpenAI lists them, or as Anthropic does for a client that sends `anthropic-version`."""
+        found = (await catalog.listing()).models
+        if "anthropic-version" in request.headers:
+            page = query(ModelsQuery)
+            return anthropic.render_models(found, page.limit, page.after_id, page.before_id)
+        return openai_chat.render_models(found)
+
+    @app.get("/v1/models/<path:model_id>")
+    @describe(returns=dict[str, Any], tags=("openai", "anthropic"))
+    async def model(model_id: str) -> Any:
+        """One model, by its id or its name."""
+        for found in (await catalog.listing()).models:
+            if model_id in (found.id, found.name):
+                render = anthropic.render_model if "anthropic-version" in request.headers else openai_chat.render_model
+                return render(found)
+        raise NotFound(f"There is no model {model_id[:200]!r}.", code="MODEL_NOT_FOUND")

@@ -1,0 +1,197 @@
+"""All answers being made: begun, found again, stopped, and stored whatever becomes of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import attrs
+import trio
+
+from uait.calls import ServiceClient
+from uait.errors import APIError, InternalError, TooManyRequests, UaitError
+from uait.llm.catalog import Catalog
+from uait.services.chat.context import build_question, read_context
+from uait.services.chat.generation import Generation
+from uait.services.chat.model import ChatAnswer, ChatRequest, ChatSettings, TokenUsage
+from uait.services.chat.store import ChatStore
+from uait.services.chat.usage import UsageRecorder
+from uait.storage import new_id, utc_now
+
+BOOKKEEPING_TIMEOUT = 5.0
+"""Seconds that storing an answer may take where nobody waits for it any more."""
+
+MEMORY_CHARACTERS = 1000
+"""Of one memory that a model is given."""
+
+QUERY_CHARACTERS = 500
+"""Of a message that memories are looked up with."""
+
+_BROKEN_OFF = frozenset({"stopped", "cancelled", "interrupted", "error"})
+
+
+class Generations:
+    """Makes answers, each in a task of the service's nursery.
+
+    Args:
+        nursery: where they are made; when it is cancelled, what there is of them is stored.
+        memory: a client for the service that knows what the user told.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        store: ChatStore,
+        catalog: Catalog,
+        recorder: UsageRecorder,
+        memory: ServiceClient,
+        settings: ChatSettings,
+        log: logging.Logger,
+    ) -> None:
+        self._nursery = nursery
+        self._store = store
+        self._catalog = catalog
+        self._recorder = recorder
+        self._memory = memory
+        self._settings = settings
+        self._log = log
+        self._running: dict[str, Generation] = {}
+
+    @property
+    def running(self) -> int:
+        """How many answers are being made."""
+        return len(self._running)
+
+    def find(self, user_id: str, message_id: str) -> Generation | None:
+        """The answer of this id, while it is being made."""
+        found = self._running.get(message_id)
+        return found if found is not None and found.user_id == user_id else None
+
+    def of_conversation(self, user_id: str, conversation_id: str) -> list[Generation]:
+        """What is being made in a conversation, the newest first."""
+        return [
+            each
+            for each in reversed(self._running.values())
+            if each.turn.conversation_id == conversation_id and each.user_id == user_id
+        ]
+
+    async def begin(self, user_id: str, request: ChatRequest) -> Generation:
+        """Store the user's message and begin to answer it. The caller becomes a viewer at once.
+
+        Raises:
+            NotFound: there is no such conversation or model.
+            ValidationFailed: the context is no context.
+            TooManyRequests: too many answers are being made.
+        """
+        settings = self._settings
+        if len(self._running) >= settings.generations:
+            raise TooManyRequests("Too many answers are being made now; try again later.")
+        context = read_context(request.context)
+        chosen = request.model
+        if chosen is None and request.conversation_id is not None:
+            chosen = await self._store.chosen_model(user_id, request.conversation_id)
+        target = await self._catalog.resolve(chosen)
+        turn = await self._store.add_question(
+            user_id,
+            request.message,
+            conversation_id=request.conversation_id,
+            model=request.model,
+            system=request.system,
+            metadata=request.metadata,
+            history=settings.history,
+        )
+        use_memory = settings.memory if request.memory is None else request.memory
+        memories = await self._recall(request.message) if use_memory else ()
+        now = trio.current_time()
+        longest = settings.background_timeout if request.background else settings.total_timeout
+        generation = Generation(
+            user_id,
+            turn,
+            new_id(),
+            target,
+            build_question(request, target, turn, context, memories),
+            deadline=now + longest if request.background else min(now + longest, trio.current_effective_deadline()),
+            grace=settings.resume_grace,
+            background=request.background,
+        )
+        self._running[generation.message_id] = generation
+        self._nursery.start_soon(self._run, generation, name=f"answer {generation.message_id}")
+        return generation
+
+    async def stop(self, user_id: str, conversation_id: str) -> int:
+        """Stop what is being made in a conversation, and wait until it is stored. Returns how many answers that were."""
+        found = self.of_conversation(user_id, conversation_id)
+        for generation in found:
+            generation.stop()
+        for generation in found:
+            await generation.settled()
+        return len(found)
+
+    async def _recall(self, text: str) -> tuple[str, ...]:
+        """What the user once told that has to do with `text`. Memory is a help: without it the answer is made all the same."""
+        limit = self._settings.memories
+        if not limit:
+            return ()
+        params = {"query": text[:QUERY_CHARACTERS], "limit": str(limit)}
+        try:
+            with trio.move_on_after(self._settings.memory_timeout):
+                found = await self._memory.get_json("/memory", params)
+                return tuple(str(each["content"])[:MEMORY_CHARACTERS] for each in found["memories"][:limit])
+        except (APIError, LookupError, TypeError) as error:
+            self._log.debug("no memories: %s", error)
+        return ()
+
+    async def _run(self, generation: Generation) -> None:
+        try:
+            await generation.run()
+        except Exception:
+            self._log.exception("answer %s failed", generation.message_id)
+            generation.fail(InternalError())
+        finally:
+            # Also where the service stops: what there is of an answer is kept.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + BOOKKEEPING_TIMEOUT) as bookkeeping:
+                answer = await self._keep(generation)
+            if bookkeeping.cancelled_caught:
+                self._log.error("answer %s could not be stored in time", generation.message_id)
+                generation.fail(InternalError("The answer could not be stored."))
+                answer = _outcome(generation)
+            del self._running[generation.message_id]
+            generation.settle(answer)
+
+    async def _keep(self, generation: Generation) -> ChatAnswer:
+        """Count and store what came of it."""
+        answer = _outcome(generation)
+        if generation.asked:
+            usage = generation.collected.counted(generation.question)
+            self._recorder.add(generation.user_id, generation.target.address, usage)
+        if answer.finish_reason in _BROKEN_OFF and not answer.response:
+            return answer
+        metadata: dict[str, Any] = {
+            "finish_reason": answer.finish_reason,
+            "usage": attrs.asdict(answer.usage),
+            "user_message_id": answer.user_message_id,
+        }
+        if generation.collected.reasoning:
+            metadata["reasoning"] = generation.collected.reasoning
+        if generation.failure is not None:
+            metadata["error"] = {"code": generation.failure.error_code, "message": generation.failure.text}
+        try:
+            await self._store.add_answer(answer, metadata)
+        except UaitError as error:
+            self._log.error("answer %s could not be stored: %s", generation.message_id, error)
+            generation.fail(error if isinstance(error, APIError) else InternalError())
+        return answer
+
+
+def _outcome(generation: Generation) -> ChatAnswer:
+    usage = generation.collected.counted(generation.question)
+    return ChatAnswer(
+        conversation_id=generation.turn.conversation_id,
+        message_id=generation.message_id,
+        response=generation.text,
+        model=generation.target.address,
+        usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.estimated),
+        user_message_id=generation.turn.message_id,
+        finish_reason=generation.outcome,
+        timestamp=utc_now(),
+    )

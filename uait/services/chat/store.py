@@ -1,0 +1,399 @@
+"""Where conversations are kept: rows, not documents, so that a long conversation costs no more than a short one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import apsw
+import attrs
+import orjson
+
+from uait.errors import NotFound
+from uait.services.chat.model import (
+    MESSAGES_SHOWN,
+    ChatAnswer,
+    Conversation,
+    ConversationChange,
+    ConversationList,
+    FullConversation,
+    ListQuery,
+    NewConversation,
+    StoredMessage,
+    UsageRow,
+    title_of,
+)
+from uait.storage import Database, new_id, utc_now
+from uait.web import decode_cursor, encode_cursor
+
+MIGRATIONS = (
+    """
+    CREATE TABLE conversation (
+        id TEXT PRIMARY KEY,
+        user_id TEXT NOT NULL,
+        title TEXT NOT NULL,
+        model TEXT,
+        chosen_model TEXT,
+        system TEXT,
+        metadata TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX conversation_by_update ON conversation (user_id, updated_at, id);
+    CREATE INDEX conversation_by_creation ON conversation (user_id, id);
+    CREATE TABLE message (
+        id TEXT PRIMARY KEY,
+        conversation_id TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        role TEXT NOT NULL,
+        content TEXT NOT NULL,
+        model TEXT,
+        timestamp TEXT NOT NULL,
+        metadata TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX message_by_conversation ON message (conversation_id, id);
+    CREATE TABLE usage (
+        user_id TEXT NOT NULL,
+        day TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        estimated INTEGER NOT NULL,
+        PRIMARY KEY (user_id, day, model)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+_CONVERSATION = "id, user_id, title, model, system, metadata, created_at, updated_at"
+_MESSAGE = "id, role, content, model, timestamp, metadata"
+
+NO_CONVERSATION = "There is no conversation with this id."
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    """A user's message as stored, with what was said before it, oldest first."""
+
+    conversation_id: str
+    message_id: str
+    system: str | None
+    history: list[tuple[str, str]]
+
+
+class ChatStore:
+    """Conversations, messages and usage in SQLite. Another user's conversation is as one that does not exist."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def chosen_model(self, user_id: str, conversation_id: str) -> str | None:
+        """The model that the user chose for a conversation.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        row = await self._database.fetch_one(
+            "SELECT chosen_model FROM conversation WHERE id = ? AND user_id = ?", (conversation_id, user_id)
+        )
+        if row is None:
+            raise NotFound(NO_CONVERSATION)
+        return row[0]  # type: ignore[no-any-return]
+
+    async def add_question(
+        self,
+        user_id: str,
+        content: str,
+        *,
+        conversation_id: str | None = None,
+        model: str | None = None,
+        system: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        history: int = 100,
+    ) -> Turn:
+        """Store a user's message, beginning a conversation where none is given.
+
+        Args:
+            model: the model that the user chose, if they did.
+            history: how many earlier messages to give back.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        now, message_id = utc_now(), new_id()
+        conversation = conversation_id or new_id()
+
+        def add(connection: apsw.Connection) -> Turn:
+            earlier: list[tuple[str, str]] = []
+            kept_system = system
+            if conversation_id is None:
+                connection.execute(
+                    f"INSERT INTO conversation (chosen_model, {_CONVERSATION}) VALUES (?, ?, ?, ?, ?, ?, '{{}}', ?, ?)",
+                    (model, conversation, user_id, title_of(content), None, system, now, now),
+                )
+            else:
+                row = connection.execute(
+                    "UPDATE conversation SET updated_at = max(updated_at, ?), chosen_model = coalesce(?, chosen_model), "
+                    "system = coalesce(?, system) WHERE id = ? AND user_id = ? RETURNING system",
+                    (now, model, system, conversation, user_id),
+                ).fetchone()
+                if row is None:
+                    raise NotFound(NO_CONVERSATION)
+                kept_system = row[0]
+                rows: list[Any] = connection.execute(
+                    "SELECT role, content FROM message WHERE conversation_id = ? ORDER BY id DESC LIMIT ?",
+                    (conversation, history),
+                ).fetchall()
+                earlier = rows[::-1]
+            _insert_message(connection, message_id, conversation, "user", content, None, now, metadata or {})
+            return Turn(conversation_id=conversation, message_id=message_id, system=kept_system, history=earlier)
+
+        return await self._database.write(add)
+
+    async def add_answer(self, answer: ChatAnswer, metadata: Mapping[str, Any]) -> None:
+        """Store an answer. Nothing is stored where the conversation has been deleted meanwhile."""
+
+        def add(connection: apsw.Connection) -> None:
+            changed = connection.execute(
+                "UPDATE conversation SET updated_at = max(updated_at, ?), model = ? WHERE id = ? RETURNING id",
+                (answer.timestamp, answer.model, answer.conversation_id),
+            ).fetchall()
+            if changed:
+                _insert_message(
+                    connection,
+                    answer.message_id,
+                    answer.conversation_id,
+                    "assistant",
+                    answer.response,
+                    answer.model,
+                    answer.timestamp,
+                    metadata,
+                )
+
+        await self._database.write(add)
+
+    async def find_message(self, user_id: str, message_id: str) -> tuple[str, StoredMessage]:
+        """A message, and the id of its conversation.
+
+        Raises:
+            NotFound: there is no such message.
+        """
+        row = await self._database.fetch_one(
+            f"SELECT conversation_id, {', '.join(f'message.{name}' for name in _MESSAGE.split(', '))} FROM message "
+            "JOIN conversation ON conversation.id = conversation_id WHERE message.id = ? AND user_id = ?",
+            (message_id, user_id),
+        )
+        if row is None:
+            raise NotFound("There is no message with this id.")
+        return row[0], _message(row[1:], user_id)
+
+    async def create(self, user_id: str, new: NewConversation) -> Conversation:
+        """Begin a conversation without messages."""
+        now = utc_now()
+        conversation = Conversation(
+            id=new_id(),
+            user_id=user_id,
+            title=new.title,
+            model=new.model,
+            system=new.system,
+            metadata=new.metadata,
+            created_at=now,
+            updated_at=now,
+        )
+        await self._database.execute(
+            f"INSERT INTO conversation (chosen_model, {_CONVERSATION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                new.model,
+                conversation.id,
+                user_id,
+                new.title,
+                new.model,
+                new.system,
+                orjson.dumps(new.metadata).decode(),
+                now,
+                now,
+            ),
+        )
+        return conversation
+
+    async def get(
+        self, user_id: str, conversation_id: str, *, limit: int = 1000, cursor: str | None = None
+    ) -> FullConversation:
+        """A conversation with its newest `limit` messages, or those before the cursor, oldest first.
+
+        Raises:
+            NotFound: there is no such conversation.
+            ValidationFailed: the cursor is not one of ours.
+        """
+        before = None if cursor is None else str(decode_cursor(cursor))
+
+        def read(connection: apsw.Connection) -> FullConversation:
+            conversation = _find(connection, user_id, conversation_id)
+            return _with_messages(connection, conversation, limit, before)
+
+        return await self._database.read(read)
+
+    async def page(self, user_id: str, query: ListQuery) -> ConversationList:
+        """A page of the user's conversations, newest first.
+
+        Raises:
+            ValidationFailed: the cursor is not one of ours.
+        """
+        key = "updated_at" if query.order == "updated" else "id"
+        position = query.after()
+        after = [str(part) for part in position] if isinstance(position, list) and len(position) == 2 else None
+
+        def read(connection: apsw.Connection) -> ConversationList:
+            condition = f"AND ({key}, id) < (?, ?)" if after else ""
+            rows = connection.execute(
+                f"SELECT {_CONVERSATION} FROM conversation WHERE user_id = ? {condition} "
+                f"ORDER BY {key} DESC, id DESC LIMIT ?",
+                (user_id, *(after or ()), query.limit + 1),
+            ).fetchall()
+            count: Any = connection.execute(
+                "SELECT count(*) FROM conversation WHERE user_id = ?", (user_id,)
+            ).fetchone()
+            found: list[Conversation | FullConversation] = [_conversation(row) for row in rows[: query.limit]]
+            next_cursor = None
+            if len(rows) > query.limit:
+                next_cursor = encode_cursor([getattr(found[-1], key), found[-1].id])
+            if query.messages:
+                found = [_with_messages(connection, each, MESSAGES_SHOWN) for each in found]
+            return ConversationList(conversations=found, total=count[0], next_cursor=next_cursor)
+
+        return await self._database.read(read)
+
+    async def change(self, user_id: str, conversation_id: str, change: ConversationChange) -> Conversation:
+        """Change what `change` names.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        values: dict[str, Any] = {}
+        if change.title is not None:
+            values["title"] = change.title
+        if change.model is not None:
+            values["chosen_model"] = None if change.model in ("", "auto", "default") else change.model
+            if values["chosen_model"] is not None:
+                values["model"] = change.model
+        if change.system is not None:
+            values["system"] = change.system or None
+        if change.metadata is not None:
+            values["metadata"] = orjson.dumps(change.metadata).decode()
+
+        def write(connection: apsw.Connection) -> Conversation:
+            assignments = "".join(f"{name} = ?, " for name in values)
+            connection.execute(
+                f"UPDATE conversation SET {assignments} updated_at = max(updated_at, ?) WHERE id = ? AND user_id = ?",
+                (*values.values(), utc_now(), conversation_id, user_id),
+            )
+            return _find(connection, user_id, conversation_id)
+
+        return await self._database.write(write)
+
+    async def delete(self, user_id: str, conversation_id: str) -> None:
+        """Delete a conversation with its messages.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        # `execute` counts the messages that go with it, too.
+        if not await self._database.execute(
+            "DELETE FROM conversation WHERE id = ? AND user_id = ?", (conversation_id, user_id)
+        ):
+            raise NotFound(NO_CONVERSATION)
+
+    async def add_usage(self, rows: Iterable[tuple[str, str, str, int, int, int, int]]) -> None:
+        """Add to what was used: (user, day, model, requests, prompt tokens, completion tokens, estimated)."""
+        rows = list(rows)
+
+        def write(connection: apsw.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, "
+                "prompt_tokens = prompt_tokens + excluded.prompt_tokens, estimated = estimated + excluded.estimated, "
+                "completion_tokens = completion_tokens + excluded.completion_tokens",
+                rows,
+            )
+
+        await self._database.write(write)
+
+    async def usage(self, user_id: str, days: int) -> list[UsageRow]:
+        """What the user used on the last days on which they used something."""
+        rows = await self._database.fetch_all(
+            "SELECT day, model, requests, prompt_tokens, completion_tokens, estimated FROM usage WHERE user_id = ?1 AND day IN "
+            "(SELECT DISTINCT day FROM usage WHERE user_id = ?1 ORDER BY day DESC LIMIT ?2) ORDER BY day DESC, model",
+            (user_id, days),
+        )
+        return [
+            UsageRow(
+                day=row[0],
+                model=row[1],
+                requests=row[2],
+                prompt_tokens=row[3],
+                completion_tokens=row[4],
+                estimated=row[5],
+            )
+            for row in rows
+        ]
+
+
+def _insert_message(
+    connection: apsw.Connection,
+    message_id: str,
+    conversation_id: str,
+    role: str,
+    content: str,
+    model: str | None,
+    now: str,
+    metadata: Mapping[str, Any],
+) -> None:
+    connection.execute(
+        f"INSERT INTO message (conversation_id, {_MESSAGE}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (conversation_id, message_id, role, content, model, now, orjson.dumps(metadata).decode()),
+    )
+
+
+def _find(connection: apsw.Connection, user_id: str, conversation_id: str) -> Conversation:
+    row = connection.execute(
+        f"SELECT {_CONVERSATION} FROM conversation WHERE id = ? AND user_id = ?", (conversation_id, user_id)
+    ).fetchone()
+    if row is None:
+        raise NotFound(NO_CONVERSATION)
+    return _conversation(row)
+
+
+def _conversation(row: Any) -> Conversation:
+    return Conversation(
+        id=row[0],
+        user_id=row[1],
+        title=row[2],
+        model=row[3],
+        system=row[4],
+        metadata=orjson.loads(row[5]),
+        created_at=row[6],
+        updated_at=row[7],
+    )
+
+
+def _with_messages(
+    connection: apsw.Connection, conversation: Conversation, limit: int, before: str | None = None
+) -> FullConversation:
+    rows = connection.execute(
+        f"SELECT {_MESSAGE} FROM message WHERE conversation_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        (conversation.id, before or "~", limit + 1),
+    ).fetchall()
+    found = [_message(row, conversation.user_id) for row in rows[:limit]][::-1]
+    next_cursor = encode_cursor(found[0].id) if len(rows) > limit else None
+    fields = attrs.asdict(conversation, recurse=False)
+    return FullConversation(**fields, messages=found, next_cursor=next_cursor)
+
+
+def _message(row: Any, user_id: str) -> StoredMessage:
+    return StoredMessage(
+        id=row[0],
+        user_id=user_id,
+        role=row[1],
+        content=row[2],
+        model=row[3],
+        timestamp=row[4],
+        metadata=orjson.loads(row[5]),
+    )
