@@ -291,3 +291,22 @@ async def test_any_async_iterable_will_do(make_app: Any, ask: Any) -> None:
         return event_stream(Twice())
 
     assert (await ask(app, "/")).body == b"data: 1\n\ndata: 0\n\n"
+
+
+async def test_a_function_can_send_the_events_from_several_tasks(make_app: Any, ask: Any, autojump_clock: Any) -> None:
+    app = make_app()
+
+    @app.get("/")
+    async def both() -> Any:
+        async def produce(send: Any) -> None:
+            async def one(number: int) -> None:
+                await trio.sleep(number)
+                await send(Event(str(number)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one, 2)
+                nursery.start_soon(one, 1)
+
+        return event_stream(produce)
+
+    assert (await ask(app, "/")).body == b"data: 1\n\ndata: 2\n\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import trio
@@ -56,8 +56,12 @@ def _one_line(text: str) -> bytes:
     return _LINE_END.sub(b"", text.encode())
 
 
+Producer: TypeAlias = Callable[[Callable[[Event | bytes], Awaitable[None]]], Awaitable[None]]
+"""Is given `send`, and sends every event with it: for work that needs a nursery, which no generator may hold open across a yield."""
+
+
 def event_stream(
-    events: AsyncIterable[Event | bytes],
+    events: AsyncIterable[Event | bytes] | Producer,
     *,
     endless: bool = False,
     ping: float = 15.0,
@@ -66,11 +70,11 @@ def event_stream(
 ) -> TrioResponse:
     """Answer with server-sent events.
 
-    `events` is iterated in a task of its own, which is cancelled, and the iterator closed in it, when the client leaves, the deadline passes or the service stops. An error, the deadline or
+    `events` is iterated, or called, in a task of its own, which is cancelled, and the iterator closed in it, when the client leaves, the deadline passes or the service stops. An error, the deadline or
     the stop then becomes a last event. A client that does not read holds the iterator up: nothing is queued.
 
     Args:
-        events: what to send, as it comes. Bytes are whole events ready for the wire. Its iterator's `aclose`, where it has one, is called in every case.
+        events: what to send, as it comes. Bytes are whole events ready for the wire. Its iterator's `aclose`, where it has one, is called in every case. Or a function that is given `send`.
         endless: there is no last event, so the stream ends as soon as the service drains; it has no deadline but the caller's own.
         ping: seconds of silence after which a comment is sent, so that proxies keep the connection.
         headers: further ones.
@@ -91,7 +95,7 @@ def event_stream(
 class _Stream(ResponseBody):
     """An event stream's body. The nursery is opened and left in the task that sends, by `async with`, never across a generator's yield."""
 
-    def __init__(self, events: AsyncIterable[Event | bytes], ping: float) -> None:
+    def __init__(self, events: AsyncIterable[Event | bytes] | Producer, ping: float) -> None:
         self._events = events
         self._ping = ping
         self._failure: Exception | None = None
@@ -117,16 +121,26 @@ class _Stream(ResponseBody):
     async def _produce(self) -> None:
         # A failure waits in line behind the events: raised here, it would cancel the sending of the last one.
         async with self._put:
-            iterator = self._events.__aiter__()
             try:
-                async for event in iterator:
-                    await self._put.send(event if isinstance(event, bytes) else encode(event))
+                if isinstance(self._events, AsyncIterable):
+                    await self._iterate(self._events)
+                else:
+                    await self._events(self._send)
             except Exception as failure:
                 self._failure = failure
-            finally:
-                close = getattr(iterator, "aclose", None)
-                if close is not None:
-                    await close()
+
+    async def _iterate(self, events: AsyncIterable[Event | bytes]) -> None:
+        iterator = events.__aiter__()
+        try:
+            async for event in iterator:
+                await self._send(event)
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _send(self, event: Event | bytes) -> None:
+        await self._put.send(event if isinstance(event, bytes) else encode(event))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
