@@ -204,9 +204,13 @@ async def test_a_wrong_method_is_405_and_says_which_are_right(app: Any, ask: Any
 
 
 async def test_options_say_which_methods_there_are(app: Any, ask: Any) -> None:
+    @app.delete("/sleep")
+    async def wake() -> None:
+        pass
+
     answer = await ask(app, "/sleep", method="OPTIONS")
     assert answer.status == 200
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
+    assert set(answer.headers["allow"].split(", ")) == {"DELETE", "GET", "HEAD", "OPTIONS", "POST"}
 
 
 async def test_head_has_the_head_of_get_alone(app: Any, ask: Any) -> None:

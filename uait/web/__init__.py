@@ -4,6 +4,7 @@ from uait.calls.context import Identity as Identity
 from uait.web.app import App as App
 from uait.web.codec import from_json as from_json
 from uait.web.codec import to_json as to_json
+from uait.web.describe import describe as describe
 from uait.web.identity import identity as identity
 from uait.web.identity import user_id as user_id
 from uait.web.negotiate import accepts as accepts

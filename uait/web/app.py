@@ -165,7 +165,7 @@ class App(QuartTrio):
         """Give Quart the route that is found already."""
         if request is None:
             return None
-        return _Matched(self._adapter, request.scope[EXCHANGE].match, request.method)
+        return _Matched(self._adapter, request.scope[EXCHANGE].match, request.path)
 
     async def make_response(self, result: Any) -> Any:
         """As Quart's, and for attrs instances, any JSON value inside a tuple, and None (204)."""
@@ -185,9 +185,9 @@ class App(QuartTrio):
 class _Matched(MapAdapter):
     """A URL adapter that knows its answer."""
 
-    def __init__(self, adapter: MapAdapter, match: tuple[Rule, Any], method: str) -> None:
+    def __init__(self, adapter: MapAdapter, match: tuple[Rule, Any], path: str) -> None:
         self.__dict__.update(adapter.__dict__)
-        self.default_method = method
+        self.path_info = path
         self._match = match
 
     def match(self, path_info: Any = None, method: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +196,7 @@ class _Matched(MapAdapter):
         return super().match(path_info, method, *args, **kwargs)
 
     def allowed_methods(self, path_info: str | None = None) -> list[str]:
-        return sorted(self._match[0].methods or ())
+        return sorted(super().allowed_methods(path_info))
 
 
 class IdConverter(BaseConverter):

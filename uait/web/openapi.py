@@ -157,6 +157,9 @@ def _query_parameters(schemas: Schemas, cls: type[Any]) -> list[dict[str, Any]]:
         text = schema.pop("description", None)
         if text:
             parameter["description"] = text
+        if not field.required:
+            # Of anything but text, an empty value counts as none.
+            parameter["allowEmptyValue"] = True
         parameter["schema"] = schema
         parameters.append(parameter)
     return parameters
@@ -185,7 +188,7 @@ def _responses(
     streams = found.streams or description.streams
     if streams:
         success = responses.setdefault("200", {"description": "OK"})
-        success.setdefault("content", {})["text/event-stream"] = {"schema": {"type": "string"}}
+        success.setdefault("content", {})["text/event-stream"] = {}
         if any(kind is UNKNOWN for kind in answers.get(200, ())) and len(answers[200]) > 1:
             known = [kind for kind in answers[200] if kind is not UNKNOWN]
             success["content"] |= _response(schemas, 200, known, description.media_type).get("content", {})

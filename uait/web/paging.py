@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from uait.errors import InvalidJSON, Problem, ValidationFailed
+from uait.errors import InvalidJSON, NotFound
 from uait.web.codec import from_json, to_json
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Paging:
         """What the cursor holds, or None for the first page.
 
         Raises:
-            ValidationFailed: it is not one of ours.
+            NotFound: it is not one of ours.
         """
         return None if self.cursor is None else decode_cursor(self.cursor)
 
@@ -51,12 +51,15 @@ def decode_cursor(cursor: str) -> Any:
     """The position that `encode_cursor` was given.
 
     Raises:
-        ValidationFailed: 422, the text is not one of ours.
+        NotFound: 404, it is not one of ours. (Not 422: no schema can say which texts are right, so the request is not invalid.)
     """
     try:
         return from_json(base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), b"-_", validate=True))
     except (ValueError, binascii.Error, InvalidJSON):
-        raise ValidationFailed([Problem("$.cursor", "is not a cursor that this list gave")]) from None
+        raise NotFound(
+            "This list has no page with this cursor; begin again without one.",
+            details=[{"path": "$.cursor", "message": "is not a cursor that this list gave"}],
+        ) from None
 
 
 @attrs.frozen

@@ -17,13 +17,13 @@ import attrs
 
 from uait.web.codec import json_fields
 from uait.web.constraints import schema_of
-from uait.web.structure import FORBID_UNKNOWN, INT64, bare, fields_of
+from uait.web.structure import FORBID_UNKNOWN, MAX_INTEGER, bare, fields_of
 
 Schema = dict[str, Any]
 
 _SIMPLE: dict[Any, Schema] = {
     str: {"type": "string"},
-    int: {"type": "integer", "format": "int64", "minimum": -INT64 - 1, "maximum": INT64},
+    int: {"type": "integer"},
     float: {"type": "number"},
     bool: {"type": "boolean"},
     None: {"type": "null"},
@@ -51,7 +51,8 @@ class Schemas:
             kind = variables[kind]
         kind = bare(kind)
         if kind in _SIMPLE:
-            return dict(_SIMPLE[kind])
+            bounds = {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER} if incoming and kind is int else {}
+            return _SIMPLE[kind] | bounds
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is typing.Literal:
             return _choice(list(arguments))

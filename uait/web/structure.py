@@ -1,6 +1,6 @@
 """Plain data from outside becomes instances of attrs classes: strictly, and with every problem named at once.
 
-Nothing is coerced: "5" is not 5, 1 is not true, 1.0 is not 1. (A converter library's hooks would all have to be replaced for that, so the few types that
+Nothing is coerced: "5" is not 5, 1 is not true. (A converter library's hooks would all have to be replaced for that, so the few types that
 JSON can carry are handled here.)
 """
 
@@ -98,15 +98,18 @@ def bare(kind: Any) -> Any:
             return kind
 
 
-INT64 = 2**63 - 1
-"""What databases and most languages can hold."""
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly (RFC 7493 section 2.2), and that every database holds."""
 
 
 def _take_integer(data: Any, where: str, problems: list[Problem]) -> Any:
-    if type(data) is not int or not -INT64 - 1 <= data <= INT64:
-        problems.append(
-            Problem(where, "must be an integer of at most 64 bits" if type(data) is int else "must be an integer")
-        )
+    if type(data) is float and data.is_integer():
+        # JSON has one kind of number: 1.0 is an integer, for JSON Schema too.
+        data = int(data)
+    if type(data) is not int:
+        problems.append(Problem(where, "must be an integer"))
+    elif abs(data) > MAX_INTEGER:
+        problems.append(Problem(where, f"must be between -{MAX_INTEGER} and {MAX_INTEGER}"))
     return data
 
 
@@ -185,13 +188,14 @@ _MAPPINGS = {dict, Mapping, MutableMapping}
 
 
 def _choice(options: list[tuple[Any, Any]]) -> Take:
-    # The type belongs to the key: True == 1 == 1.0 in Python, not in JSON.
+    # The type belongs to the key: True == 1 in Python, not in JSON.
     known = {(type(given), given): value for given, value in options}
     message = f"must be one of {', '.join(str(given) for given, _ in options)}"
 
     def take(data: Any, where: str, problems: list[Problem]) -> Any:
+        kind = int if type(data) is float and data.is_integer() else type(data)
         try:
-            return known[type(data), data]
+            return known[kind, data]
         except (KeyError, TypeError):
             problems.append(Problem(where, message))
             return data
