@@ -27,6 +27,7 @@ from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from uait.kernel.service import Context
+    from uait.web.describe import Handler
 
 
 class App(QuartTrio):
@@ -65,6 +66,15 @@ class App(QuartTrio):
         self._edge = Edge(self)
         add_health_routes(self)
         add_openapi_route(self)
+
+    if TYPE_CHECKING:
+        # Quart's own types know nothing of what `make_response` takes here, as attrs instances.
+        def route(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
+        def get(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
+        def post(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
+        def put(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
+        def patch(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
+        def delete(self, rule: str, **options: Any) -> Callable[[Handler], Handler]: ...
 
     def mount(self, prefix: str, app: ASGIApp, *, strip: bool = True) -> None:
         """Hand everything under a path prefix to another ASGI app, HTTP and WebSocket, inside all conventions.
