@@ -10,7 +10,7 @@ import contextvars
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote
 
 import httpx
@@ -77,7 +77,7 @@ class Exchange:
         self._size = 0
         self._body: bytes | AsyncIterator[bytes] | None
         self._body = aiter(content) if isinstance(content, AsyncIterable) else content or b""
-        self._body_error: Exception | None = None
+        self._fault: Exception | None = None  # not the app's: it is cancelled for it
         self._error: Exception | None = None
         self._complete = False
         self._started = trio.Event()
@@ -108,15 +108,15 @@ class Exchange:
         """
         await self._started.wait()
         if not self.status:
-            if self._body_error is not None:
-                raise self._body_error
+            if self._fault is not None:
+                raise self._fault
             raise InternalError(f"{self.name} ended without an answer.") from self._error
 
     async def read(self) -> bytes:
         """The next chunk of the answer; b"" is its end.
 
         Raises:
-            UpstreamError: the answer broke off. What the request's body raises is raised here as it is.
+            UpstreamError: the answer broke off, or is too large. What the request's body raises is raised here as it is.
         """
         try:
             return await self._reader.receive()
@@ -126,8 +126,8 @@ class Exchange:
 
     def check_complete(self) -> None:
         """Raise what `read` raises where the app has ended before its answer has."""
-        if self._body_error is not None:
-            raise self._body_error
+        if self._fault is not None:
+            raise self._fault
         if not self._complete:
             raise UpstreamError(f"The answer of {self.name} broke off.") from self._error
 
@@ -154,10 +154,7 @@ class Exchange:
             self._body = None
             return {"type": "http.request", "body": b"", "more_body": False}
         except Exception as error:
-            # It is the caller's, not the app's: the app is cancelled, as by a client that goes away in the middle of its upload.
-            self._body_error = error
-            self.cancel_scope.cancel(reason="the request's body failed")
-            await trio.sleep_forever()
+            await self._end(error, "the request's body failed")
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def _send(self, message: Message) -> None:
@@ -182,8 +179,14 @@ class Exchange:
             return
         self._size += len(chunk)
         if self._size > self._limit:
-            raise UpstreamError(f"The answer of {self.name} is larger than {self._limit} bytes.")
+            error = UpstreamError(f"The answer of {self.name} is larger than {self._limit} bytes.")
+            await self._end(error, "the answer is too large")
         self.chunks.append(chunk)
+
+    async def _end(self, fault: Exception, reason: str) -> NoReturn:
+        self._fault = fault
+        self.cancel_scope.cancel(reason=reason)
+        await trio.sleep_forever()
 
     async def _close_body(self) -> None:
         aclose = getattr(self._body, "aclose", None)

@@ -149,7 +149,7 @@ class Bulkhead:
         Raises:
             Unavailable: the queue is full as well.
         """
-        if self._limiter.statistics().tasks_waiting >= self.queue:
+        if not self._limiter.available_tokens and self._limiter.statistics().tasks_waiting >= self.queue:
             raise Unavailable(f"{name} has too many calls waiting already.")
         caller = object()
         await self._limiter.acquire_on_behalf_of(caller)

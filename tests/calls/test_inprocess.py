@@ -1,0 +1,153 @@
+"""What only a call without a socket has: the same task tree."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from uait.calls import CallContext, Calls, Identity, bind_call
+from uait.calls.context import SCOPE_KEY
+from uait.errors import InternalError, UpstreamError
+from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+
+
+@pytest.fixture
+def client_of(directory):
+    def client_of(app):
+        directory.apps["echo"] = app
+        return Calls(directory, caller="test").client("echo")
+
+    return client_of
+
+
+async def test_the_app_gets_the_call_in_its_scope(client_of, respond):
+    seen = {}
+
+    async def app(scope, receive, send):
+        seen.update(scope)
+        await respond(send, 200, None)
+
+    call = CallContext("req-1", Identity("me", authenticated=True))
+    with bind_call(call):
+        await client_of(app).get_json("/")
+    assert seen[SCOPE_KEY] == call
+
+
+async def test_the_apps_deadline_is_the_callers(client_of, respond, mock_clock):
+    async def app(scope, receive, send):
+        await respond(send, 200, trio.current_effective_deadline() - trio.current_time())
+
+    client = client_of(app)
+    with trio.fail_after(7):
+        assert await client.get_json("/") == 7
+        async with client.stream("GET", "/") as response:
+            assert await response.aread() == b"7.0"
+    assert (await client.request("GET", "/", timeout=3)).json() == 3
+
+
+async def test_the_app_is_told_of_the_clients_end_before_it_is_cancelled(client_of):
+    events = []
+
+    async def app(scope, receive, send):
+        scope[DISCONNECT].add(lambda: events.append("told"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            events.append("cancelled")
+            raise
+
+    async with client_of(app).stream("GET", "/"):
+        assert events == []
+    assert events == ["told", "cancelled"]
+
+
+async def test_the_block_ends_only_after_the_app_has(client_of, autojump_clock):
+    ended = False
+
+    async def app(scope, receive, send):
+        nonlocal ended
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+                ended = True
+
+    async with client_of(app).stream("GET", "/"):
+        pass
+    assert ended
+
+
+async def test_receive_gives_the_disconnect_after_the_answer(client_of):
+    received = []
+
+    async def app(scope, receive, send):
+        received.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+        received.append(await receive())
+
+    assert (await client_of(app).request("POST", "/", content=b"abc")).content == b"x"
+    assert received == [
+        {"type": "http.request", "body": b"abc", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "http.response.body", "body": b"x"}],
+        [{"type": "http.response.start", "status": 200}, {"type": "http.response.start", "status": 200}],
+        [{"type": "websocket.accept"}],
+    ],
+)
+async def test_an_app_that_breaks_the_protocol_is_told_and_fails(client_of, messages):
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    with pytest.raises((InternalError, UpstreamError)) as caught:
+        await client_of(app).get_json("/")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+async def test_an_app_that_returns_without_an_answer(client_of):
+    async def app(scope, receive, send):
+        pass
+
+    with pytest.raises(InternalError, match="echo ended without an answer"):
+        await client_of(app).get_json("/")
+
+
+async def test_a_crash_is_logged_where_it_happened_and_kept_as_the_cause(client_of, caplog):
+    async def app(scope, receive, send):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(InternalError) as caught:
+        await client_of(app).get_json("/")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    [record] = caplog.records
+    assert record.name == "uait.echo"
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
+async def test_an_answer_over_the_limit_is_refused(client_of, respond, monkeypatch):
+    monkeypatch.setattr("uait.calls.client.ANSWER_BYTES", 10)
+
+    async def app(scope, receive, send):
+        await respond(send, 200, b"12345678901")
+
+    with pytest.raises(UpstreamError, match="larger than 10 bytes"):
+        await client_of(app).get_json("/")
+
+
+async def test_what_is_no_exception_goes_through(client_of):
+    async def app(scope, receive, send):
+        raise KeyboardInterrupt
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await client_of(app).get_json("/")
+    assert caught.group_contains(KeyboardInterrupt)
