@@ -1,0 +1,185 @@
+"""What users install: a small tree, complete, in which a plugin of somebody else's works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parent.parent.parent
+PLUGIN = ROOT / "plugins" / "uait-wordcount"
+TIMEOUT = 600
+
+
+def run(*command: str | Path, cwd: Path, home: Path) -> str:
+    """Run a command with an empty home; gives its output."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("UAIT_", "PYTHON"))}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    """uait, built from a copy of the tree, so that nothing is left in the tree."""
+    source, built = tmp_path_factory.mktemp("source") / "uait", tmp_path_factory.mktemp("built")
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules", "tests", "build", "dist")
+    )
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        built,
+        source,
+        cwd=source,
+        home=home,
+    )
+    (found,) = built.glob("uait-*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory, wheel: Path, home: Path) -> Path:
+    """An environment with uait and nothing else; gives its `bin`."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    run(sys.executable, "-m", "venv", folder, cwd=folder.parent, home=home)
+    run(folder / "bin" / "pip", "install", "--quiet", wheel, cwd=folder.parent, home=home)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def with_plugin(clean: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, and the tutorial plugin with what its tests need; gives the plugin's folder."""
+    source = tmp_path_factory.mktemp("plugin") / "uait-wordcount"
+    shutil.copytree(PLUGIN, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    run(clean / "pip", "install", "--quiet", f"{source}[test]", cwd=source, home=home)
+    return source
+
+
+def test_a_running_uait_needs_fewer_than_40_packages(clean: Path, home: Path) -> None:
+    installed = json.loads(run(clean / "pip", "list", "--format=json", cwd=home, home=home))
+    names = {each["name"].lower() for each in installed} - {"pip", "setuptools"}
+
+    assert "uait" in names
+    assert len(names) < 40, sorted(names)
+
+
+def test_the_wheel_has_everything_but_tests(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ours = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "uait").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+    assert ours <= names
+    assert "uait/py.typed" in names
+    assert not any(name.startswith(("tests/", "plugins/", "examples/")) for name in names)
+
+
+def test_every_module_can_be_imported_without_the_test_tools(clean: Path, home: Path) -> None:
+    code = (
+        "import importlib, pkgutil, uait\n"
+        "for module in pkgutil.walk_packages(uait.__path__, 'uait.'):\n"
+        "    if module.name not in ('uait.__main__', 'uait.testing.plugin'):\n"
+        "        importlib.import_module(module.name)\n"
+        "for name in uait.__all__:\n"
+        "    getattr(uait, name)\n"
+    )
+    run(clean / "python", "-W", "error", "-c", code, cwd=home, home=home)
+
+
+def test_its_command_and_its_module_are_the_same(clean: Path, home: Path) -> None:
+    assert run(clean / "uait", "--version", cwd=home, home=home) == run(
+        clean / "python", "-m", "uait", "--version", cwd=home, home=home
+    )
+
+
+def test_the_plugins_own_tests_pass_against_it(clean: Path, with_plugin: Path, home: Path) -> None:
+    output = run(clean / "python", "-m", "pytest", "-p", "no:cacheprovider", cwd=with_plugin, home=home)
+
+    assert re.search(r"\d+ passed", output)
+
+
+def test_the_plugin_is_listed_with_its_distribution(clean: Path, with_plugin: Path, home: Path) -> None:
+    listed = {each["name"]: each for each in json.loads(run(clean / "uait", "plugins", "--json", cwd=home, home=home))}
+
+    assert listed["wordcount"]["origin"] == "uait-wordcount 1.0"
+    assert listed["wordcount"]["state"] == "enabled"
+    assert listed["wordcount"]["port"] == 8707
+
+
+@pytest.fixture
+def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The addresses of a running uait with the plugin in it."""
+    names = ("gateway", "discovery", "orchestrator", "chat", "memory", "hub", "wordcount")
+    ports = [part for name in names for part in ("--port", f"{name}=0")]
+    process = subprocess.Popen(
+        [clean / "uait", "--data-dir", tmp_path / "data", *ports],
+        cwd=tmp_path,
+        env={"HOME": str(home), "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "log").open("wb"),
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = {}
+        for line in process.stdout:
+            if line.startswith("Ctrl-C"):
+                break
+            if match := re.match(r"  (\S+) +(http\S+)", line):
+                found[match[1]] = match[2]
+        assert found.keys() == set(names), (tmp_path / "log").read_text()
+        yield found
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_plugin_has_its_place_everywhere(urls: dict[str, str]) -> None:
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        counted = client.post(f"{urls['gateway']}/api/v1/wordcount/count", json={"text": "count these four words"})
+        assert (counted.status_code, counted.json()) == (200, {"words": 4})
+
+        assert "wordcount" in client.get(f"{urls['discovery']}/services").text
+        assert "wordcount" in client.get(f"{urls['gateway']}/health").text
+
+        asked = client.post(
+            f"{urls['orchestrator']}/api/v1/orchestrate",
+            json={"userRequest": "How long is this text? Count the words."},
+        )
+        assert asked.status_code == 200
+        assert "wordcount" in asked.json()["data"]["services"]
