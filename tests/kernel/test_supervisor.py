@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from uait.errors import ServiceFailed, Unavailable
+from uait.kernel.host import serve
 from uait.kernel.restart import RestartPolicy
-from uait.kernel.service import Context, service
+from uait.kernel.service import Context, ServiceSpec, service
 from uait.kernel.status import State
+from uait.settings import Settings
 
 QUICK = RestartPolicy(base=0.1, cap=1, intensity=3, window=60)
 
@@ -368,3 +371,24 @@ async def test_a_second_word_stops_at_once(host_of: Any, autojump_clock: Any) ->
 
         assert trio.current_time() - started < 2
         nursery.cancel_scope.cancel(reason="the test has seen enough")
+
+
+async def test_a_stop_does_not_wait_for_a_start(tmp_path: Path, autojump_clock: Any) -> None:
+    starting, closed = trio.Event(), trio.Event()
+
+    async def slow(ctx: Context) -> Any:
+        starting.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            closed.set()
+
+    settings = Settings(data_dir=tmp_path, only=("slow",), grace=30.0, environ={})
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, settings, [ServiceSpec(factory=slow, name="slow")])
+        await starting.wait()
+        nursery.cancel_scope.cancel(reason="enough")
+
+    assert closed.is_set()
+    assert trio.current_time() - began < 1

@@ -96,6 +96,10 @@ class Keeper:
         self._stop.set()
         if self.status.state is State.PENDING:
             self._set(State.STOPPED)  # which also wakes it
+        elif self.status.state is State.STARTING and self._scope is not None:
+            self._scope.cancel(
+                reason="told to stop before it was ready"
+            )  # nobody is inside yet, so there is nothing to wait for
 
     def cancel(self, reason: str) -> None:
         """Stop at once, without a drain."""
