@@ -41,6 +41,10 @@ async def weather(ctx):
 async def report(ctx):
     raise RuntimeError("no report today")
 
+@service(port=0)
+async def slow_start(ctx):
+    await trio.sleep_forever()
+
 from uait import RestartPolicy
 
 @service(port=0, restart=RestartPolicy(intensity=0))

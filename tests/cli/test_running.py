@@ -86,6 +86,18 @@ def test_the_third_signal_kills_even_when_the_loop_is_blocked(start: Start) -> N
         assert process.end()[0] == -signal.SIGINT
 
 
+def test_a_signal_while_it_starts_stops_it(
+    start: Start, until: Callable[[Callable[[], bool]], None], tmp_path: Path
+) -> None:
+    process = start("--service", "cli_sample:slow_start", "--only", "slow-start")
+    until((tmp_path / "data" / "uait.lock").exists)
+    process.popen.terminate()
+
+    code, out, err = process.end()
+    assert (code, out) == (0, "")
+    assert "Traceback" not in err
+
+
 def test_a_blocked_loop_does_not_hold_the_process_for_ever(start: Start) -> None:
     process = start(*ONLY, "--grace", "0")
     url = httpx.URL(process.wait_ready()["weather"])
