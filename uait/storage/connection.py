@@ -1,35 +1,32 @@
-"""One SQLite connection in APSW's trio mode: how it is set up, how work is sent to its thread, how it is closed.
+"""One SQLite connection: how it is opened and set up, how work is sent to its thread, how it is closed.
 
-Every connection has one worker thread; all SQLite calls happen there. A whole function is sent over in one hop (`run`), because a hop costs far more than
-a query.
+All SQLite calls of a connection happen in its thread. A whole function is sent over in one hop (`run`), because a hop costs far more than a query.
 """
 
 from __future__ import annotations
 
-import functools
-import math
+import os
 import traceback
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import apsw
-import apsw.aio
 import trio
 
+from uait.storage.worker import Worker
+
 T = TypeVar("T")
-V = TypeVar("V")
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for a lock which another process holds."""
 
+LOCK_TIMEOUT = 30.0
+"""Seconds that opening a file waits while another process migrates it."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for a thread that does not come back, before it is left behind."""
-
-PROGRESS_STEPS = 10_000
-"""SQLite looks every so many steps (well under a millisecond of plain work) whether the caller has gone. Each look needs the GIL, so fewer steps would slow long queries down."""
 
 WRITER_CACHE_KIB = 2048
 READER_CACHE_KIB = 1024
@@ -39,46 +36,10 @@ WAL_KEPT = 16 * 1024 * 1024
 """A write-ahead log that a long reader made grow beyond this many bytes is cut back to it."""
 
 
-class Outcome(Generic[T]):
-    """What one function gave, carried from the thread to the task.
-
-    APSW's thread holds on to the last thing it returned until its next call, so results travel in here and are taken out: a large answer would otherwise stay in memory as long as
-    nothing else is asked.
-    """
-
-    __slots__ = ("_error", "_value")
-
-    def __init__(self) -> None:
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-
-    def succeed(self, value: T) -> None:
-        self._value = [value]
-
-    def fail(self, error: BaseException) -> None:
-        self._error = error
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
-
-    def take(self) -> T:
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        return self._value.pop()
-
-
-@contextmanager
-def _set(variable: ContextVar[V], value: V) -> Generator[Token[V]]:
-    token = variable.set(value)
-    try:
-        yield token
-    finally:
-        variable.reset(token)
+def make_private(path: Path) -> None:
+    """Make an empty file, and its directory, that only this user can read; what is there already stays as it is. SQLite gives the write-ahead log the file's mode. Blocks."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 async def open_connection(
@@ -86,18 +47,34 @@ async def open_connection(
 ) -> apsw.AsyncConnection:
     """Open a connection and run `setup` in its thread. The caller closes it with `close_connection`.
 
+    While another process holds the file, `setup` is run again and again, for at most `LOCK_TIMEOUT`; so it can be run twice.
+
     Raises what APSW raises. On cancellation it is closed again before the cancellation goes on.
     """
-    controller: Any = functools.partial(apsw.aio.Trio, thread_name=f"uait {name}")
-    # Shielded: `as_async` cancelled half-way would leave its thread running for ever.
-    with (
-        trio.CancelScope(shield=True),
-        _set(apsw.async_controller, controller),
-        _set(apsw.aio.check_progress_steps, PROGRESS_STEPS),
-    ):
-        connection = await apsw.Connection.as_async(str(path), flags=flags)
+
+    def prepare(connection: apsw.Connection) -> None:
+        connection.set_busy_timeout(100)
+        setup(connection)
+        connection.set_busy_timeout(round(BUSY_TIMEOUT * 1000))
+
+    controller: Any = partial(Worker, f"uait {name}")
+    before = apsw.async_controller.set(controller)
     try:
-        await run(connection, setup, connection)
+        # Shielded: `as_async` cancelled half-way would leave its thread running for ever.
+        with trio.CancelScope(shield=True):
+            connection = await apsw.Connection.as_async(str(path), flags=flags)
+    finally:
+        apsw.async_controller.reset(before)
+    try:
+        deadline = trio.current_time() + LOCK_TIMEOUT
+        while True:
+            try:
+                await run(connection, prepare, connection)
+                break
+            except (apsw.BusyError, apsw.LockedError):
+                if trio.current_time() > deadline:
+                    raise
+            await trio.sleep(0.02)
     except BaseException:
         await close_connection(connection)
         raise
@@ -106,7 +83,6 @@ async def open_connection(
 
 def configure(connection: apsw.Connection, *, cache_kib: int) -> None:
     """What every connection is set to, reading or writing. In the connection's thread."""
-    connection.set_busy_timeout(round(BUSY_TIMEOUT * 1000))
     for option, value in (
         (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
         (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
@@ -132,13 +108,11 @@ def configure_reader(connection: apsw.Connection) -> None:
 
 
 async def run(connection: apsw.AsyncConnection, call: Callable[..., T], *args: Any) -> T:
-    """Call `call(*args)` in the connection's thread.
+    """Call `call(*args)` in the connection's thread; inside it, the connection is an ordinary one.
 
-    On cancellation it returns at once, and the query under way in the thread stops at its next progress check; a call that had not begun does not begin.
+    On cancellation it returns at once, and the query under way in the thread stops at its next look; a call that had not begun does not begin.
     """
-    # Deadlines reach the thread as cancellation alone. With a deadline of its own, APSW could raise TooSlowError out of a block that only means to move on.
-    with _set(apsw.aio.deadline, math.inf):
-        return await connection.async_run(call, *args)  # type: ignore[no-any-return]
+    return await connection.async_run(call, *args)  # type: ignore[no-any-return]
 
 
 def end_transaction(connection: apsw.Connection, error: BaseException | None = None) -> None:
@@ -162,7 +136,9 @@ def end_transaction(connection: apsw.Connection, error: BaseException | None = N
 
 
 async def close_connection(connection: apsw.AsyncConnection) -> bool:
-    """Close it and end its thread, also when the caller is cancelled. True when that is done, False when the thread did not come back in `CLOSE_TIMEOUT`."""
-    with trio.move_on_after(CLOSE_TIMEOUT, shield=True) as scope, _set(apsw.aio.deadline, math.inf):
+    """Close it and end its thread, also when the caller is cancelled. True when that is done, False when the thread did not come back in `CLOSE_TIMEOUT`; it closes the connection when it does."""
+    worker: Any = connection.async_controller
+    worker.closing()
+    with trio.move_on_after(CLOSE_TIMEOUT, shield=True) as scope:
         await connection.aclose(True)
     return not scope.cancelled_caught

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +14,8 @@ import attrs
 import trio
 
 from uait.storage.backup import copy_database
-from uait.storage.connection import configure_writer, open_connection
-from uait.storage.errors import unusable
+from uait.storage.connection import configure_writer, make_private, open_connection
+from uait.storage.errors import DatabaseUnusable, unusable
 from uait.storage.migrations import Migration, migrate
 from uait.storage.readers import Readers
 from uait.storage.writer import Writer
@@ -35,7 +34,7 @@ class DatabaseStatistics:
 
     Attributes:
         bytes: size of the file; `wal_bytes` that of its write-ahead log.
-        reads: answered reads; `interrupted` those whose caller went away.
+        reads: reads that were begun; `interrupted` those whose caller went away before the answer.
         writes: durable writes; `failed` those that were rolled back; `commits` how many transactions, so fsyncs, they took together.
     """
 
@@ -90,7 +89,7 @@ class Database:
 
     async def fetch_all(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query."""
-        return await self.read(lambda connection: connection.execute(sql, params).fetchall())
+        return await self._readers.read(lambda connection: connection.execute(sql, params).fetchall(), snapshot=False)
 
     async def fetch_one(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> tuple[Any, ...] | None:
         """The first row of one query, or None."""
@@ -101,7 +100,7 @@ class Database:
             cursor.close()
             return row
 
-        return await self.read(first)
+        return await self._readers.read(first, snapshot=False)
 
     async def execute(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Run statements that change something, durably; returns how many rows they changed."""
@@ -126,12 +125,21 @@ class Database:
         """
         await copy_database(self.path, target, progress)
 
+    async def check(self) -> str:
+        """For `ctx.add_health_check`: "ok", or "degraded: ..." while the last write failed for want of room or because of the disk.
+
+        Raises:
+            DatabaseBroken, DatabaseBusy, DatabaseClosed: it cannot even be read.
+        """
+        await self.fetch_one("SELECT count(*) FROM sqlite_schema")
+        return f"degraded: {self._writer.trouble}" if self._writer.trouble else "ok"
+
     def statistics(self) -> DatabaseStatistics:
         """Counts and sizes as they are at this moment."""
         return DatabaseStatistics(
             bytes=_size(self.path),
             wal_bytes=_size(self.path.with_name(self.path.name + "-wal")),
-            reads=self._readers.done,
+            reads=self._readers.begun,
             interrupted=self._readers.interrupted,
             writes=self._writer.done,
             failed=self._writer.failed,
@@ -192,10 +200,10 @@ async def _open_writer(path: Path, migrations: Sequence[Migration]) -> apsw.Asyn
         migrate(connection, migrations, path)
 
     try:
-        await trio.to_thread.run_sync(partial(path.parent.mkdir, parents=True, exist_ok=True))
-        return await open_connection(
-            path, name=f"{path.stem} writer", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, setup=setup
-        )
+        await trio.to_thread.run_sync(make_private, path)
+        return await open_connection(path, name=f"{path.stem} writer", flags=apsw.SQLITE_OPEN_READWRITE, setup=setup)
+    except OSError as error:
+        raise DatabaseUnusable(path, f"cannot be made: {error.strerror}") from error
     except apsw.Error as error:
         ours = unusable(error, path)
         if ours is None:

@@ -13,22 +13,18 @@ from uait.storage.errors import DatabaseTooNew, MigrationFailed, unusable
 Migration: TypeAlias = str | Callable[[apsw.Connection], None]
 """SQL (several statements are fine) or a function that is given the connection. Neither begins nor ends a transaction. Migration n is the n-th of its list; one that was released is never changed, only followed by another."""
 
-LOCK_TIMEOUT = 30.0
-"""Seconds that a start waits while another process migrates the same file."""
-
 
 def migrate(connection: apsw.Connection, migrations: Sequence[Migration], path: Path) -> None:
     """Bring the file up to `len(migrations)`: each one in a transaction of its own, together with its number. In the connection's thread.
 
     Foreign keys are off meanwhile, so that a table can be rebuilt, and are checked before each commit; afterwards they are on.
 
-    Two processes that start at once take turns: each looks at the number again once it has the write lock.
+    Two processes that start at once take turns: each looks at the number again once it has the write lock. Calling it again goes on where it stopped.
 
     Raises:
         DatabaseTooNew: the file is further than this list.
         MigrationFailed: one failed; nothing of it stays.
     """
-    connection.set_busy_timeout(round(LOCK_TIMEOUT * 1000))
     connection.pragma("foreign_keys", False)
     while (version := _version(connection)) < len(migrations):
         connection.execute("BEGIN IMMEDIATE")
@@ -54,7 +50,7 @@ def _apply(connection: apsw.Connection, migration: Migration, number: int, path:
         if callable(migration):
             migration(connection)
         else:
-            connection.execute(migration)
+            connection.execute(migration).fetchall()
         orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
         if orphans:
             raise apsw.ConstraintError(

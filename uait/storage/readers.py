@@ -11,7 +11,6 @@ import apsw
 import trio
 
 from uait.storage.connection import (
-    Outcome,
     close_connection,
     configure_reader,
     end_transaction,
@@ -33,7 +32,7 @@ class Readers:
         self._idle: deque[apsw.AsyncConnection] = deque()
         self._open: list[apsw.AsyncConnection] = []
         self._closed = False
-        self.done = 0
+        self.begun = 0
         self.interrupted = 0
 
     @property
@@ -44,34 +43,31 @@ class Readers:
     def opened(self) -> int:
         return len(self._open)
 
-    async def read(self, function: Callable[[apsw.Connection], T]) -> T:
-        """See `Database.read`."""
+    async def read(self, function: Callable[[apsw.Connection], T], *, snapshot: bool = True) -> T:
+        """See `Database.read`. Without `snapshot` there is no transaction around it, which a single statement does not need."""
         self._refuse_when_closed()
         if self.waiting >= self._queue:
             raise DatabaseBusy("Too many reads wait for the database; try again.")
         async with self._slots:
             connection = await self._take()
-            outcome: Outcome[T] = Outcome()
+            self.begun += 1
             try:
-                await run(connection, _read, connection, function, outcome)
+                return await run(connection, _read, connection, function, snapshot)
+            except apsw.ReadOnlyError:
+                raise  # the function tried to write: a bug of its own, and no sign of a broken file
+            except apsw.Error as error:
+                raise translated(error, self._path) from error
             except trio.Cancelled:
-                # Its thread may still be on the way out of the query: give out another one first.
                 self.interrupted += 1
-                self._idle.appendleft(connection)
                 raise
-            self._idle.append(connection)
-            self.done += 1
-        try:
-            return outcome.take()
-        except apsw.ReadOnlyError:
-            raise  # the function tried to write: a bug of its own, and no sign of a broken file
-        except apsw.Error as error:
-            raise translated(error, self._path) from error
+            finally:
+                # Where the caller has gone, the thread may still be on its way out of the query: the next one finds the longest idle connection.
+                self._idle.append(connection)
 
     async def _take(self) -> apsw.AsyncConnection:
         self._refuse_when_closed()
         if self._idle:
-            return self._idle.pop()
+            return self._idle.popleft()
         try:
             connection = await open_reader(self._path)
         except apsw.Error as error:
@@ -114,16 +110,13 @@ async def open_reader(path: Path) -> apsw.AsyncConnection:
     )
 
 
-def _read(connection: apsw.Connection, function: Callable[[apsw.Connection], T], outcome: Outcome[T]) -> None:
-    connection.execute("BEGIN")
+def _read(connection: apsw.Connection, function: Callable[[apsw.Connection], T], snapshot: bool) -> T:
+    if snapshot:
+        connection.execute("BEGIN")
     try:
         value = function(connection)
         end_transaction(connection)
-    except Exception as error:
-        end_transaction(connection, error)
-        outcome.fail(error)
-    except BaseException as error:  # APSW's own, for a caller that has gone: nobody takes the outcome
+    except BaseException as error:
         end_transaction(connection, error)
         raise
-    else:
-        outcome.succeed(value)
+    return value

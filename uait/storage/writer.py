@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 import apsw
 import trio
 
-from uait.storage.connection import Outcome, close_connection, run
-from uait.storage.errors import DatabaseBusy, DatabaseClosed, translated
+from uait.storage.connection import close_connection, run
+from uait.storage.errors import DatabaseBroken, DatabaseBusy, DatabaseClosed, DatabaseFull, translated
+from uait.storage.worker import PROGRESS_STEPS
 
 T = TypeVar("T")
 
@@ -29,13 +30,14 @@ class _Abandoned(BaseException):
 class _Write(Generic[T]):
     """One write on its way: waiting, then begun, then answered."""
 
-    __slots__ = ("abandoned", "answered", "function", "outcome")
+    __slots__ = ("abandoned", "answered", "error", "function", "value")
 
     def __init__(self, function: Callable[[apsw.Connection], T]) -> None:
         self.function = function
-        self.outcome: Outcome[T] = Outcome()
         self.answered = trio.Event()
         self.abandoned = False
+        self.value: T | None = None
+        self.error: BaseException | None = None
 
 
 class Writer:
@@ -48,9 +50,16 @@ class Writer:
         self._waiting: deque[_Write[Any]] = deque()
         self._wakeup = trio.Event()
         self._closed = False
+        self._group = _Group(connection)
         self.done = 0
-        self.commits = 0
         self.failed = 0
+        self.trouble: str | None = None
+        """Why the last write could not be stored, where the reason is the disk or the file."""
+
+    @property
+    def commits(self) -> int:
+        """How many transactions became durable."""
+        return self._group.commits
 
     @property
     def waiting(self) -> int:
@@ -73,33 +82,47 @@ class Writer:
             if write in self._waiting:
                 self._waiting.remove(write)
             raise
+        return self._answer(write)
+
+    def _answer(self, write: _Write[T]) -> T:
+        error, write.error = write.error, None
+        if error is None:
+            self.trouble = None
+            return write.value  # type: ignore[return-value]
+        ours = translated(error, self._path)
+        if isinstance(ours, DatabaseFull | DatabaseBroken):
+            self.trouble = ours.text
         try:
-            return write.outcome.take()
-        except apsw.Error as error:
-            raise translated(error, self._path) from error
+            raise ours
+        finally:
+            del error, ours  # their tracebacks have this frame: break the circle
 
     async def serve(self) -> None:
         """Commit group after group until `close`; what still waits then is answered with DatabaseClosed."""
-        group = _Group(self._connection)
-        while not self._closed:
-            if not self._waiting:
-                self._wakeup = trio.Event()
-                await self._wakeup.wait()
-                continue
-            writes = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-            # Shielded: a transaction that has begun comes to its end, and its callers learn which.
-            with trio.CancelScope(shield=True):
-                await run(self._connection, group.commit, writes)
-            self.commits += 1
-            for write in writes:
-                if write.outcome.failed:
-                    self.failed += 1
+        try:
+            while not self._closed:
+                if self._waiting:
+                    await self._commit()
                 else:
-                    self.done += 1
+                    self._wakeup = trio.Event()
+                    await self._wakeup.wait()
+        finally:
+            self._closed = True
+            while self._waiting:
+                write = self._waiting.popleft()
+                write.error = DatabaseClosed()
                 write.answered.set()
-        while self._waiting:
-            write = self._waiting.popleft()
-            write.outcome.fail(DatabaseClosed())
+
+    async def _commit(self) -> None:
+        writes = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        # Shielded: a transaction that has begun comes to its end, and its callers learn which.
+        with trio.CancelScope(shield=True):
+            await run(self._connection, self._group.commit, writes)
+        for write in writes:
+            if write.error is not None:
+                self.failed += 1
+            else:
+                self.done += 1
             write.answered.set()
 
     def close(self) -> None:
@@ -120,11 +143,12 @@ class _Group:
         self._current: _Write[Any] | None = None
         self._committing = False
         self._prepared = False
+        self.commits = 0
 
     def commit(self, writes: list[_Write[Any]]) -> None:
         """Run every write, commit once, and leave an outcome in each. Never raises."""
         if not self._prepared:
-            self._connection.set_progress_handler(self._look, 10_000, id=self)
+            self._connection.set_progress_handler(self._look, PROGRESS_STEPS, id=self)
             # A function that commits by itself would make half a group durable behind the others' backs: then the commit becomes a rollback.
             self._connection.set_commit_hook(lambda: not self._committing, id=self)
             self._prepared = True
@@ -132,17 +156,23 @@ class _Group:
             while not self._attempt(writes):
                 pass
         except Exception as error:
-            self._rollback()
+            if not self._connection.get_autocommit():
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, apsw.ConstraintError) and len(writes) > 1:
+                # A deferred foreign key is only checked at the commit, so nobody knows whose it is: each has a transaction of its own then.
+                for write in writes:
+                    self.commit([write])
+                return
             for write in writes:
-                if not write.outcome.failed:
-                    write.outcome.fail(error)
+                if write.error is None:
+                    write.error = error
 
     def _attempt(self, writes: list[_Write[Any]]) -> bool:
         """One transaction of the writes that have not failed. False when one of them took the whole transaction with it: then it has failed, and the others start again."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         for write in writes:
-            if write.outcome.failed:
+            if write.error is not None:
                 continue
             try:
                 execute("SAVEPOINT one")
@@ -151,26 +181,37 @@ class _Group:
                     raise _Abandoned
                 value = write.function(self._connection)
                 self._current = None
+                if isinstance(value, apsw.Cursor):
+                    raise TypeError(
+                        "the function returned a cursor: fetch what it is to return, cursors stay in their thread"
+                    )
                 execute("RELEASE one")
-                write.outcome.succeed(value)
+                write.value = value
             except BaseException as error:
                 self._current = None
-                write.outcome.fail(error)
-                # A full disk, a failing one and an interrupted statement end the whole transaction (https://sqlite.org/lang_transaction.html, 3.1).
-                if self._connection.get_autocommit():
+                write.error = error
+                if not self._undo():
                     return False
-                execute("ROLLBACK TO one")
-                execute("RELEASE one")
         self._committing = True
         try:
             execute("COMMIT")
         finally:
             self._committing = False
+        self.commits += 1
         return True
 
-    def _rollback(self) -> None:
-        if not self._connection.get_autocommit():
+    def _undo(self) -> bool:
+        """Undo the write that just failed. False when the transaction could not be kept for the others."""
+        # A full disk, a failing one and an interrupted statement end the whole transaction (https://sqlite.org/lang_transaction.html, 3.1).
+        if self._connection.get_autocommit():
+            return False
+        try:
+            self._connection.execute("ROLLBACK TO one")
+            self._connection.execute("RELEASE one")
+        except apsw.SQLError:  # the function released the savepoint itself
             self._connection.execute("ROLLBACK")
+            return False
+        return True
 
     def _look(self) -> bool:
         if self._current is not None and self._current.abandoned:
