@@ -56,6 +56,7 @@ class Generations:
         self._settings = settings
         self._log = log
         self._running: dict[str, Generation] = {}
+        self._begun = 0
 
     @property
     def running(self) -> int:
@@ -83,9 +84,20 @@ class Generations:
             ValidationFailed: the context is no context.
             TooManyRequests: too many answers are being made.
         """
-        settings = self._settings
-        if len(self._running) >= settings.generations:
+        if self._begun >= self._settings.generations:
             raise TooManyRequests("Too many answers are being made now; try again later.")
+        self._begun += 1
+        try:
+            generation = await self._prepare(user_id, request)
+        except BaseException:
+            self._begun -= 1
+            raise
+        self._running[generation.message_id] = generation
+        self._nursery.start_soon(self._run, generation, name=f"answer {generation.message_id}")
+        return generation
+
+    async def _prepare(self, user_id: str, request: ChatRequest) -> Generation:
+        settings = self._settings
         context = read_context(request.context)
         chosen = request.model
         if chosen is None and request.conversation_id is not None:
@@ -102,21 +114,17 @@ class Generations:
         )
         use_memory = settings.memory if request.memory is None else request.memory
         memories = await self._recall(request.message) if use_memory else ()
-        now = trio.current_time()
-        longest = settings.background_timeout if request.background else settings.total_timeout
-        generation = Generation(
+        deadline = trio.current_time() + (settings.background_timeout if request.background else settings.total_timeout)
+        return Generation(
             user_id,
             turn,
             new_id(),
             target,
             build_question(request, target, turn, context, memories),
-            deadline=now + longest if request.background else min(now + longest, trio.current_effective_deadline()),
+            deadline=deadline if request.background else min(deadline, trio.current_effective_deadline()),
             grace=settings.resume_grace,
             background=request.background,
         )
-        self._running[generation.message_id] = generation
-        self._nursery.start_soon(self._run, generation, name=f"answer {generation.message_id}")
-        return generation
 
     async def stop(self, user_id: str, conversation_id: str) -> int:
         """Stop what is being made in a conversation, and wait until it is stored. Returns how many answers that were."""
@@ -155,6 +163,7 @@ class Generations:
                 self._log.error("answer %s could not be stored in time", generation.message_id)
                 generation.fail(InternalError("The answer could not be stored."))
                 answer = _outcome(generation)
+            self._begun -= 1
             del self._running[generation.message_id]
             generation.settle(answer)
 
