@@ -6,6 +6,7 @@ import logging
 
 from uait.errors import InternalError
 from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.server.refusal import answer_to
 
 
@@ -29,8 +30,9 @@ async def call_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, lo
         await app(scope, receive, watch)
     except* Exception as group:
         error = group.exceptions[0] if len(group.exceptions) == 1 else group
-    if complete and error is None:
-        return
+    client = scope.get(DISCONNECT)
+    if error is None and (complete or (client is not None and client.gone)):
+        return  # an app that stops because nobody waits any more is a good one
     answer = answer_to(InternalError(), close=False)
     log.error(
         "%s %s: %s (request %s)",
