@@ -63,7 +63,7 @@ class CORS:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
     async def _preflight(self, origin: bytes, headers: dict[bytes, bytes], send: Send) -> None:
-        answer = [(b"vary", b"Origin, Access-Control-Request-Headers"), (b"content-length", b"0")]
+        answer = [(b"vary", b"Origin, Access-Control-Request-Headers")]
         if self.allows(origin):
             answer += [
                 (b"access-control-allow-origin", b"*" if self._any else origin),

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from uait.calls import ServiceClient
-from uait.errors import APIError, MethodNotAllowed, NotFound
+from uait.errors import APIError, MethodNotAllowed, NotFound, UpstreamError
 from uait.services.gateway.model import Models, Offer, ProviderModels, read_offer
 
 
@@ -56,8 +56,10 @@ class Catalog:
                     providers[service] = ProviderModels(status="unavailable", models=0, error=known.error)
                 continue
             for name, state in known.offer.providers.items():
-                stale = known.error is not None
-                providers[name] = attrs.evolve(state, status="stale", error=known.error) if stale else state
+                if known.error is not None:
+                    state = attrs.evolve(state, status="stale", error=known.error)
+                also = providers.get(name)
+                providers[name] = state if also is None else attrs.evolve(also, models=also.models + state.models)
             models += [
                 attrs.evolve(model, stale=model.stale or known.error is not None) for model in known.offer.models
             ]
@@ -77,6 +79,8 @@ class Catalog:
             # A little less than everybody's deadline, so that the failure is noted here.
             response = await self._client(service).request("GET", "/models", timeout=self._timeout * 0.95)
             offer, error = read_offer(service, response.json()), None
+            if offer is None and known is not None and known.offer is not None:
+                raise UpstreamError("It did not answer with a list of models.")
         except (NotFound, MethodNotAllowed):
             offer, error = None, None
         except (APIError, ValueError) as failure:

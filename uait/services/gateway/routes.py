@@ -19,6 +19,21 @@ _PLACES: dict[str, tuple[str, str]] = {
 }
 """First segment of the path -> service and its own path. Every other segment is a service's name, and what follows its own path."""
 
+ENDPOINTS = (
+    "POST /api/v1/chat",
+    "ANY /api/v1/conversations/...",
+    "ANY /api/v1/memory/...",
+    "ANY /api/v1/context/...",
+    "POST /api/v1/orchestrate",
+    "ANY /api/v1/services/...",
+    "ANY /api/v1/discovery/...",
+    "ANY /api/v1/{service}/...",
+    "ANY /v1/...",
+    "WEBSOCKET /ws",
+    "WEBSOCKET /api/v1/ws",
+)
+"""What is answered behind the gateway, as `GET /` lists it."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from quart import Response
 
 from uait.kernel.service import Context, service
@@ -15,6 +16,7 @@ from uait.services.gateway.health import HealthOfAll
 from uait.services.gateway.model import GatewaySettings, Models
 from uait.services.gateway.models import Catalog
 from uait.services.gateway.proxy import Proxy
+from uait.services.gateway.routes import ENDPOINTS
 from uait.web import accepts
 from uait.web.describe import describe
 from uait.web.health import Information, information_of
@@ -45,7 +47,8 @@ async def gateway(ctx: Context) -> ASGIApp:
         """What this service is, and what it answers; for a browser, a console."""
         if accepts("text/html"):
             return Response(console.PAGE, content_type="text/html; charset=utf-8", headers=console.HEADERS)
-        return information_of(app)
+        own = information_of(app)
+        return attrs.evolve(own, endpoints=[*own.endpoints, *ENDPOINTS])
 
     @app.get("/api/v1/models")
     @app.get("/api/models")

@@ -1,0 +1,248 @@
+"""The gateway in a real host, with stand-ins for the services behind it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import trio
+
+from uait.services.gateway.service import gateway
+
+SOON = 5.0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service_name", "own_path"),
+    [
+        ("POST", "/api/v1/chat", "chat", "/chat"),
+        ("POST", "/api/chat", "chat", "/chat"),
+        ("GET", "/api/v1/conversations/7", "chat", "/conversations/7"),
+        ("DELETE", "/api/v1/memory/a%2Fb", "memory", "/memory/a/b"),
+        ("POST", "/v1/chat/completions", "chat", "/v1/chat/completions"),
+        ("GET", "/v1/models", "chat", "/v1/models"),
+        ("PATCH", "/api/v1/memory/x", "memory", "/memory/x"),
+        ("OPTIONS", "/api/v1/memory", "memory", "/memory"),
+    ],
+)
+async def test_requests_reach_their_service(run_service, service, method, path, service_name, own_path):
+    async with run_service(gateway, chat=service("chat"), memory=service("memory")) as client:
+        response = await client.request(method, f"{path}?q=%20x", content=b"body")
+    seen = response.json()
+    assert (seen["service"], seen["method"], seen["path"], seen["query"], seen["body"]) == (
+        service_name,
+        method,
+        own_path,
+        "q=%20x",
+        "body",
+    )
+
+
+async def test_a_service_that_is_unknown_is_not_found(run_service, service):
+    async with run_service(gateway) as client:
+        for path in (
+            "/api/v1/nobody/x",
+            "/api/v1/gateway/health",
+            "/api/v1/api-gateway/health",
+            "/api/v1/",
+            "/elsewhere",
+        ):
+            response = await client.get(path)
+            assert response.status_code == 404
+            assert response.json()["error"]["code"] in ("NOT_FOUND", "SERVICE_NOT_FOUND")
+            assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
+
+
+async def test_an_error_of_the_service_is_its_own(run_service, service):
+    chat = service("chat")
+    chat.answers["/chat"] = (422, {"error": {"code": "VALIDATION_FAILED", "message": "no"}})
+    async with run_service(gateway, chat=chat) as client:
+        response = await client.post("/api/v1/chat", json={})
+    assert (response.status_code, response.json()) == (422, {"error": {"code": "VALIDATION_FAILED", "message": "no"}})
+
+
+async def test_information_names_what_can_be_asked(run_service):
+    async with run_service(gateway) as client:
+        told = (await client.get("/")).json()
+    assert told["service"] == "api-gateway"
+    assert {"GET /health", "GET /api/v1/models", "POST /api/v1/chat", "WEBSOCKET /ws"} <= set(told["endpoints"])
+
+
+# Health
+
+
+async def test_health_of_everything(run_service, service):
+    ill = service("memory")
+    ill.answers["/health"] = (503, {"status": "unhealthy"})
+    bare = service("plugin")
+    bare.answers["/health"] = None
+    async with run_service(gateway, chat=service("chat"), memory=ill, plugin=bare) as client:
+        response = await client.get("/health")
+    told = response.json()
+    assert (response.status_code, told["status"], told["service"]) == (200, "degraded", "api-gateway")
+    assert {name: one["status"] for name, one in told["services"].items()} == {
+        "chat": "healthy",
+        "memory": "unhealthy",
+        "plugin": "healthy",
+    }
+    assert all(one["latency_ms"] >= 0 for one in told["services"].values())
+    assert told["checks"]["services"] == "degraded: memory is unhealthy"
+
+
+async def test_health_does_not_wait_for_who_hangs(run_service, service, hang):
+    stuck = service("memory")
+    stuck.answers["/health"] = hang
+    async with run_service(gateway, settings={"health_timeout": 0.2}, chat=service("chat"), memory=stuck) as client:
+        with trio.fail_after(SOON):
+            told = (await client.get("/health")).json()
+    assert told["services"]["chat"]["status"] == "healthy"
+    memory = told["services"]["memory"]
+    assert (memory["status"], memory["latency_ms"]) == ("unhealthy", None)
+    assert "in time" in memory["error"]
+
+
+async def test_each_service_is_asked_once_a_question(run_service, service):
+    chat = service("chat")
+    async with run_service(gateway, chat=chat) as client:
+        await client.get("/health")
+    assert chat.asked == ["/health"]
+
+
+# Models
+
+
+async def test_models_of_everything(run_service, service):
+    chat, plugin = service("chat"), service("plugin")
+    chat.answers["/models"] = {
+        "models": [{"id": "m", "provider": "p", "name": "M", "capabilities": ["chat"], "context_length": 8192}],
+        "providers": {"p": {"status": "available", "models": 1}},
+    }
+    plugin.answers["/models"] = {"models": [{"id": "n"}]}
+    async with run_service(
+        gateway, chat=chat, plugin=plugin, memory=service("memory"), hub=(hub := service("hub"))
+    ) as client:
+        for path in ("/api/v1/models", "/api/models"):
+            told = (await client.get(path)).json()
+    assert told == {
+        "models": [
+            {
+                "id": "m",
+                "provider": "p",
+                "name": "M",
+                "capabilities": ["chat"],
+                "context_length": 8192,
+                "status": "available",
+                "stale": False,
+            },
+            {
+                "id": "n",
+                "provider": "plugin",
+                "name": "n",
+                "capabilities": [],
+                "context_length": None,
+                "status": "available",
+                "stale": False,
+            },
+        ],
+        "total": 2,
+        "providers": {
+            "p": {"status": "available", "models": 1, "error": None},
+            "plugin": {"status": "available", "models": 1, "error": None},
+        },
+    }
+    assert "/models" not in hub.asked
+
+
+# The console
+
+
+async def test_a_browser_gets_the_console_and_a_program_does_not(run_service):
+    async with run_service(gateway) as client:
+        page = await client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        program = await client.get("/", headers={"Accept": "*/*"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert program.headers["content-type"] == "application/json"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for forbidden in ("http://", "https://", "innerHTML", " onclick", "style=", "<img", "eval("):
+        assert forbidden not in page.text
+
+
+# CORS
+
+
+async def test_a_page_can_read_errors_too(run_service):
+    async with run_service(gateway) as client:
+        response = await client.get("/api/v1/nobody", headers={"Origin": "http://localhost:5173"})
+        preflight = await client.options(
+            "/api/v1/chat", headers={"Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST"}
+        )
+    assert response.status_code == 404
+    assert response.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert (preflight.status_code, preflight.content) == (204, b"")
+
+
+# Streams
+
+
+async def test_a_stream_goes_through_as_it_comes_and_stops_when_the_client_leaves(run_service_live, service, caplog):
+    chat = service("chat")
+    go_on, ended = trio.Event(), trio.Event()
+
+    async def stream(scope, receive, send):
+        try:
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+            await go_on.wait()
+            await send({"type": "http.response.body", "body": b"data: 2\n\n", "more_body": True})
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    chat.answers["/chat"] = stream
+    async with run_service_live(gateway, chat=chat) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with trio.fail_after(SOON):
+            async with await trio.open_tcp_stream(host, int(port)) as client:
+                await client.send_all(b"POST /api/v1/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+                await read_until(client, b"data: 1\n\n")
+                go_on.set()
+                await read_until(client, b"data: 2\n\n")
+            await ended.wait()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def read_until(stream, text):
+    data = b""
+    while text not in data:
+        data += await stream.receive_some()
+        assert b"data: 2" not in data or text == b"data: 2\n\n"
+
+
+async def test_a_client_that_leaves_before_the_answer_stops_the_service(run_service_live, service):
+    chat = service("chat")
+    began, ended = trio.Event(), trio.Event()
+
+    async def think(scope, receive, send):
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    chat.answers["/chat"] = think
+    async with run_service_live(gateway, chat=chat) as url, httpx.AsyncClient(base_url=url) as client:
+        with trio.fail_after(SOON):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.post, "/api/v1/chat")
+                await began.wait()
+                nursery.cancel_scope.cancel(reason="the client left")
+            await ended.wait()
+
+
+async def test_out_of_time_is_told_at_the_deadline(run_service, service, hang):
+    chat = service("chat")
+    chat.answers["/chat"] = hang
+    async with run_service(gateway, chat=chat) as client:
+        with trio.fail_after(SOON):
+            response = await client.post("/api/v1/chat", headers={"X-Request-Timeout-Ms": "100"})
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
