@@ -225,7 +225,11 @@ class Context:
         self.health_facts[name] = fact
 
     def add_intent(self, *phrases: str) -> None:
-        """Tell the orchestrator of further reasons to choose this service, known only at run time."""
+        """Tell the orchestrator of further reasons to choose this service, known only at run time. Before the app is returned.
+
+        A chosen service is sent `POST /orchestrate {"userRequest", "context", "priority"}` and answers with any JSON; one without that path is asked `GET /`
+        instead. `uait.services.orchestrator.adapters` has the whole convention.
+        """
         self.intents.extend(phrases)
 
     def services(self) -> tuple[ServiceStatus, ...]:
