@@ -36,9 +36,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy, strict."""
-    session.install("mypy", ".")
+    """Types: mypy, strict, of uait and of what its users write."""
+    session.install("mypy", "pytest", ".")
     session.run("mypy", "--strict")
+    session.run("mypy", "--strict", "examples")
 
 
 @nox.session(python=PYTHONS)

@@ -89,7 +89,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
 values = st.one_of(st.integers(-9, 9), st.text(max_size=9), st.booleans(), st.lists(st.integers(0, 9), max_size=3))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=st.dictionaries(st.text(max_size=5), values, max_size=5), blank=st.integers(0, 3))
 def test_any_key_is_found_on_the_line_where_it_was_written(tmp_path: Path, table: dict[str, Any], blank: int) -> None:
     written, expected = ["[section]"], {}
