@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from uait.services.orchestrator.adapters import Ask, adapter
+from uait.services.orchestrator.model import Task
+
+TASK = Task(text="count this", context={"conversation_id": "c1", "model": 5, "more": 1}, priority="high")
+
+
+def first(name):
+    return adapter(name).asks(TASK)[0]
+
+
+def test_built_in_services_are_asked_in_their_own_way():
+    assert first("chat") == Ask("POST", "/chat", {"message": "count this", "conversation_id": "c1"})
+    assert first("memory") == Ask("POST", "/memory/search", {"query": "count this", "limit": 5})
+    assert first("hub") == Ask("GET", "/stats")
+    assert first("discovery") == Ask("GET", "/services")
+
+
+def test_any_other_is_asked_by_convention_and_else_what_it_is():
+    assert adapter("wordcount").asks(TASK) == (
+        Ask(
+            "POST",
+            "/orchestrate",
+            {
+                "userRequest": "count this",
+                "context": {"conversation_id": "c1", "model": 5, "more": 1},
+                "priority": "high",
+            },
+        ),
+        Ask("GET", "/", described=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "text"),
+    [
+        ("chat", {"response": "Hi!"}, "Hi!"),
+        ("memory", {"memories": []}, "No memory fits."),
+        ("memory", {"memories": [{"content": "likes\n tea"}]}, "1 memory: likes tea"),
+        ("memory", {"memories": [{"content": "a"}, {"content": "b" * 300}]}, "2 memories: a; " + "b" * 199 + "…"),
+        ("hub", {"clients": 1, "rooms": 2}, "1 client in 2 rooms."),
+        ("discovery", {"services": {"a": [{"health": "passing"}]}}, "1 service: all passing."),
+        (
+            "discovery",
+            {
+                "services": {
+                    "a": [{"health": "critical"}, {"health": "passing"}],
+                    "b": [{"health": "warning"}, {"health": "critical"}],
+                }
+            },
+            "2 services: b is critical.",
+        ),
+        ("wordcount", {"words": 2}, '{"words":2}'),
+        ("wordcount", {"answer": "two words", "words": 2}, "two words"),
+        ("wordcount", {"response": " ", "text": "two"}, "two"),
+        ("wordcount", "two", "two"),
+        ("wordcount", None, "null"),
+        ("wordcount", ["x" * 600], '["' + "x" * 497 + "…"),
+    ],
+)
+def test_an_answer_in_words(name, result, text):
+    assert adapter(name).tell(result) == text
