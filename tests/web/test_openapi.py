@@ -89,6 +89,7 @@ class Find(Paging):
     text: str = ""
     colour: Colour | None = None
     tags: list[str] = attrs.field(factory=list)
+    numbers: tuple[int, ...] = ()
     before: datetime | None = None
     stars: int | None = attrs.field(default=None, validator=validators.optional(validators.in_([1, 2, 3])))
     done: bool = False
@@ -267,17 +268,18 @@ async def test_generic_pages_name_what_is_on_them(document: dict[str, Any]) -> N
 
 async def test_query_parameters(document: dict[str, Any]) -> None:
     found = {parameter["name"]: parameter for parameter in document["paths"]["/notes"]["get"]["parameters"]}
-    assert set(found) == {"limit", "cursor", "text", "colour", "tags", "before", "stars", "done"}
+    assert set(found) == {"limit", "cursor", "text", "colour", "tags", "numbers", "before", "stars", "done"}
     assert all(parameter["in"] == "query" and not parameter["required"] for parameter in found.values())
+    empty = {"type": "string", "enum": [""]}
     assert found["limit"]["schema"] == {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 200,
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 200}, empty],
         "default": 50,
     }
+    assert found["done"]["schema"]["anyOf"][1]["enum"] == ["", "0", "1"]
     assert found["text"]["description"] == "words in it."
-    assert found["before"]["schema"] == {"type": "string", "format": "date-time"}
-    assert found["stars"]["schema"]["enum"] == [1, 2, 3]
+    assert found["before"]["schema"] == {"anyOf": [{"type": "string", "format": "date-time"}, empty]}
+    assert found["stars"]["schema"]["anyOf"][0]["enum"] == [1, 2, 3]
+    assert found["tags"]["schema"] == {"type": "array", "items": {"type": "string"}}
 
 
 async def test_path_parameters(document: dict[str, Any]) -> None:

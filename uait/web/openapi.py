@@ -13,9 +13,10 @@ from uait.web.describe import Description, describe, description_of
 from uait.web.edge import PUBLIC
 from uait.web.exchange import standard_error
 from uait.web.health import BUILT_IN, version_of
+from uait.web.parse import takes_text
 from uait.web.reflect import UNKNOWN, Reflection, reflect
 from uait.web.schema import Schema, Schemas, summary_of
-from uait.web.structure import fields_of
+from uait.web.structure import Field, fields_of
 
 if TYPE_CHECKING:
     from uait.web.app import App
@@ -157,12 +158,18 @@ def _query_parameters(schemas: Schemas, cls: type[Any]) -> list[dict[str, Any]]:
         text = schema.pop("description", None)
         if text:
             parameter["description"] = text
-        if not field.required:
-            # Of anything but text, an empty value counts as none.
-            parameter["allowEmptyValue"] = True
-        parameter["schema"] = schema
+        parameter["schema"] = _with_words(schema, field)
         parameters.append(parameter)
     return parameters
+
+
+def _with_words(schema: Schema, field: Field) -> Schema:
+    """What `query` takes beside the type itself: nothing at all, and 0 and 1 for booleans."""
+    if takes_text(field.kind) or field.required:
+        return schema
+    words = ["", "0", "1"] if schema.get("type") == "boolean" else [""]
+    known = {key: schema.pop(key) for key in ("default", "description") if key in schema}
+    return {"anyOf": [schema, {"type": "string", "enum": words}]} | known
 
 
 def _without_null(schema: Schema) -> Schema:

@@ -22,8 +22,9 @@ T = TypeVar("T")
 MAX_PARAMETERS = 1000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_LISTS = (list, tuple, set, frozenset)
 _LOST_PLUS = re.compile(r" ([0-9]{2}:[0-9]{2})$")
-_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
 async def body(cls: type[T]) -> T:
@@ -103,14 +104,14 @@ def from_query(query_string: bytes, cls: type[T]) -> T:
 
 def _coerce(field: Field, texts: list[str], data: dict[str, Any], problems: list[Problem]) -> None:
     kinds = _alternatives(field.kind)
-    listed = next((kind for kind in kinds if typing.get_origin(kind) in (list, tuple, set, frozenset)), None)
+    listed = next((kind for kind in kinds if typing.get_origin(kind) in _LISTS), None)
     if listed is not None:
         item = _alternatives((typing.get_args(listed) or (str,))[0])
         parts = texts if len(texts) > 1 else [part for part in texts[0].split(",") if part]
         data[field.key] = [_from_text(part, item) for part in parts]
     elif len(texts) > 1:
         problems.append(Problem(f"$.{field.key}", "is given more than once"))
-    elif texts[0] or _takes_empty(kinds):
+    elif texts[0] or bool in kinds or takes_text(field.kind):
         data[field.key] = _from_text(texts[0], kinds)
 
 
@@ -121,8 +122,12 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
-def _takes_empty(kinds: tuple[Any, ...]) -> bool:
-    return any(kind in (str, bool, Any) for kind in kinds)
+def takes_text(kind: Any) -> bool:
+    """Whether any text is a value of `kind`, the empty one included; lists of such, too."""
+    kinds = _alternatives(kind)
+    if any(typing.get_origin(one) in _LISTS for one in kinds):
+        kinds = tuple(bare(item) for one in kinds for item in typing.get_args(one) if item is not Ellipsis)
+    return any(one in (str, Any) for one in kinds)
 
 
 def _from_text(text: str, kinds: tuple[Any, ...]) -> Any:
