@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import httpx
 import pytest
 import trio
+from trio_websocket import open_websocket_url
 
+from uait.kernel.host import open_host
+from uait.kernel.restart import RestartPolicy
+from uait.kernel.service import ServiceSpec
+from uait.kernel.status import State
 from uait.services.gateway.service import gateway
+from uait.settings import Settings
 
 SOON = 5.0
 
@@ -246,3 +255,106 @@ async def test_out_of_time_is_told_at_the_deadline(run_service, service, hang):
         with trio.fail_after(SOON):
             response = await client.post("/api/v1/chat", headers={"X-Request-Timeout-Ms": "100"})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+# Services that are elsewhere, or down
+
+
+@pytest.fixture
+def open_gateway(tmp_path):
+    """A host with the gateway, discovery and these services; gives the gateway's base URL and the host."""
+
+    @contextlib.asynccontextmanager
+    async def open_gateway(*specs):
+        names = ["gateway", "discovery", *(spec.name for spec in specs)]
+        settings = Settings(
+            data_dir=tmp_path / "uait",
+            only=tuple(names),
+            sections={name: {"port": 0} for name in names},
+            grace=1.0,
+            environ={},
+            host="127.0.0.1",
+        )
+        async with open_host(settings, specs) as host:
+            yield host.addresses("gateway")[0], host
+
+    return open_gateway
+
+
+async def test_a_registered_instance_is_reached_like_a_service_of_this_host(open_gateway, service):
+    echo = service("echo")
+
+    async def factory(ctx):
+        return echo
+
+    elsewhere = ServiceSpec(factory=factory, name="elsewhere")
+    async with open_gateway(elsewhere) as (url, host), httpx.AsyncClient(base_url=url) as client:
+        address = httpx.URL(host.addresses("elsewhere")[0])
+        instance = {"id": "w-1", "name": "weather", "address": address.host, "port": address.port}
+        assert (await client.post("/api/v1/discovery/register", json=instance)).json()["status"] == "registered"
+        seen = (await client.post("/api/v1/weather/a%2Fb?q=1", content=b"body")).json()
+        assert (seen["service"], seen["raw_path"], seen["query"], seen["body"]) == ("echo", "/a%2Fb", "q=1", "body")
+        async with open_websocket_url(f"{url.replace('http', 'ws')}/api/v1/weather/live?x=1") as connection:
+            assert await connection.get_message() == "echo /live?x=1"
+            await connection.send_message("hello")
+            assert await connection.get_message() == "hello"
+        assert (await client.delete("/api/v1/discovery/deregister/w-1")).status_code == 200
+        assert (await client.get("/api/v1/weather/a")).status_code == 404
+
+
+async def test_an_instance_that_is_down_is_unavailable(open_gateway):
+    with contextlib.closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        host, port = nobody.getsockname()
+        async with open_gateway() as (url, _), httpx.AsyncClient(base_url=url) as client:
+            instance = {"id": "w-1", "name": "weather", "address": host, "port": port}
+            await client.post("/api/v1/discovery/register", json=instance)
+            with trio.fail_after(SOON):
+                response = await client.get("/api/v1/weather/a")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_a_service_that_has_failed_is_unavailable_and_the_others_go_on(open_gateway, service, caplog):
+    crash = trio.Event()
+
+    async def factory(ctx):
+        async def background():
+            await crash.wait()
+            raise ZeroDivisionError
+
+        ctx.nursery.start_soon(background)
+        return service("weather")
+
+    weather = ServiceSpec(factory=factory, name="weather", title="weather-service", restart=RestartPolicy(intensity=0))
+    async with open_gateway(weather) as (url, host), httpx.AsyncClient(base_url=url) as client:
+        for name in ("weather", "weather-service"):
+            assert (await client.get(f"/api/v1/{name}/a")).json()["service"] == "weather"
+        crash.set()
+        with trio.fail_after(SOON):
+            while {status.name: status.state for status in host.status()}["weather"] is not State.FAILED:
+                await host.changed()
+            response = await client.get("/api/v1/weather/a")
+            told = (await client.get("/health")).json()
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert told["status"] == "degraded"
+    assert told["services"]["weather-service"] == {
+        "name": "weather",
+        "status": "unhealthy",
+        "state": "failed",
+        "latency_ms": None,
+        "error": "It is failed.",
+    }
+    assert told["services"]["service-discovery"]["status"] == "healthy"
+
+
+@pytest.mark.parametrize("path", ["/ws", "/api/v1/ws", "/api/ws"])
+async def test_websockets_reach_the_hub(run_service_live, service, path):
+    async with (
+        run_service_live(gateway, hub=service("hub")) as url,
+        open_websocket_url(f"{url.replace('http', 'ws')}{path}?user_id=me") as connection,
+    ):
+        assert await connection.get_message() == "hub /ws?user_id=me"
+        await connection.send_message("hello")
+        assert await connection.get_message() == "hello"
