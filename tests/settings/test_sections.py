@@ -206,6 +206,24 @@ api_key = "abc"
     }
 
 
+def test_lists_in_lists_and_in_tables_are_checked_as_strictly() -> None:
+    nested = attrs.make_class(
+        "Nested",
+        {
+            "rows": attrs.field(factory=list, type=list[tuple[str, ...]]),
+            "by_name": attrs.field(factory=dict, type=dict[str, frozenset[int]]),
+        },
+    )
+    _, own = read_section(by_hand(rows=[["a"], ["b", "c"]], by_name={"x": [1, 1]}), "own", nested, port=1)
+    assert (own.rows, own.by_name) == ([("a",), ("b", "c")], {"x": frozenset({1})})
+
+    assert problems(by_hand(rows=[["a"], "bc"], by_name={"x": [1, "2"], "y": "3"}), nested) == [
+        "settings: own.rows[1] must be a list, not 'bc'",
+        "settings: own.by_name.x[1] must be a whole number, not '2'",
+        "settings: own.by_name.y must be a list, not '3'",
+    ]
+
+
 def test_every_port_problem_names_where_the_port_came_from() -> None:
     settings = load_settings(environ={"OLD_PORT": "many"}, flags={})
     assert problems(settings, port_variable="OLD_PORT") == [
@@ -235,6 +253,12 @@ def test_no_message_repeats_what_may_be_a_secret(name: str) -> None:
 
 def test_no_message_repeats_an_address_with_a_password_in_it() -> None:
     assert "hunter2" not in problems(by_hand(tries="https://me:hunter2@host/"))[0]
+    url = attrs.make_class(
+        "Url", {"url": attrs.field(default="https://x", validator=validators.matches_re("https://.+"))}
+    )
+    assert problems(by_hand(url="http://me:hunter2@host/"), url) == [
+        "settings: own.url must match regex 'https://.+' (a longer text doesn't)"
+    ]
 
 
 def test_a_class_may_object_to_its_values_together() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import attrs
 import cattrs
-from cattrs.cols import is_sequence, is_set
+from cattrs.cols import is_sequence, is_any_set
 
 from uait.errors import PluginError
 
@@ -120,14 +120,14 @@ def _objections(cls: type[Any], values: Mapping[str, Any]) -> Iterator[Fault]:
             if field.validator is not None:
                 field.validator(instance, field, getattr(instance, field.name))
         except Exception as error:
-            yield _objection(error, (field.alias or field.name,))
+            yield _objection(error, (field.alias or field.name,), getattr(instance, field.name))
 
 
-def _objection(error: Exception, path: tuple[str, ...]) -> Fault:
+def _objection(error: Exception, path: tuple[str, ...], value: Any = None) -> Fault:
     text = str(error.args[0]) if error.args else type(error).__name__
     for name in path:
         text = text.removeprefix(f"'{name}' ").removeprefix(f"'_{name}' ")
-    return Fault(path, text, "has a value that cannot be used")
+    return Fault(path, text.replace(repr(value), _shown(value)), "has a value that cannot be used")
 
 
 def from_text(text: str, kind: Any) -> Any:
@@ -154,7 +154,7 @@ def from_text(text: str, kind: Any) -> Any:
             return kind(text)
         except ValueError:
             return text
-    if (is_sequence(kind) or is_set(kind)) and not text.lstrip().startswith("["):
+    if (is_sequence(kind) or is_any_set(kind)) and not text.lstrip().startswith("["):
         return [from_text(part.strip(), arguments[0] if arguments else str) for part in text.split(",") if part.strip()]
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -171,7 +171,7 @@ def describe(kind: Any) -> str:
         return "one of " + ", ".join(repr(choice) for choice in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return "one of " + ", ".join(repr(member.value) for member in kind)
-    if is_sequence(kind) or is_set(kind):
+    if is_sequence(kind) or is_any_set(kind):
         return "a list"
     if attrs.has(kind) or issubclass(typing.get_origin(kind) or object, Mapping):
         return "a table"
@@ -189,19 +189,23 @@ def _without_none(kind: Any) -> Any:
 
 def _unexpected(kind: Any, given: Any) -> Fault:
     expected = f"must be {describe(kind)}"
+    return Fault((), f"{expected}, not {_shown(given)}", expected)
+
+
+def _shown(given: Any) -> str:
+    """A value in a message. An address may have a password in it, so it is not repeated."""
     if isinstance(given, Mapping | list | tuple):
-        got = "a table" if isinstance(given, Mapping) else "a list"
-    elif isinstance(given, bool):
-        got = str(given).lower()
-    else:
-        got = repr(given)
-        if len(got) > 60 or "://" in got:
-            got = "a longer text" if isinstance(given, str) else type(given).__name__
-    return Fault((), f"{expected}, not {got}", expected)
+        return "a table" if isinstance(given, Mapping) else "a list"
+    if isinstance(given, bool):
+        return str(given).lower()
+    text = repr(given)
+    if len(text) > 60 or "://" in text:
+        return "a longer text" if isinstance(given, str) else f"a {type(given).__name__}"
+    return text
 
 
 def _faults(error: BaseException, value: Any, kind: Any) -> Iterator[Fault]:
-    """Flatten what cattrs raised: its groups know the index or key of what failed, our own faults know everything."""
+    """Flatten what cattrs raised."""
     if isinstance(error, PluginError):
         raise error
     if isinstance(error, cattrs.StructureHandlerNotFoundError):
@@ -209,15 +213,11 @@ def _faults(error: BaseException, value: Any, kind: Any) -> Iterator[Fault]:
     if isinstance(error, Misfit):
         yield from error.faults
     elif isinstance(error, cattrs.IterableValidationError):
-        arguments = typing.get_args(_without_none(kind)) or (Any,)
-        inner_kind = arguments[-1] if isinstance(value, Mapping) else arguments[0]
+        # Of a table: lists and classes are ours. The note tells the key.
         for inner in error.exceptions:
-            notes = [
-                note for note in getattr(inner, "__notes__", ()) if isinstance(note, cattrs.IterableValidationNote)
-            ]
-            index = notes[-1].index
-            for fault in _faults(inner, value[index], inner_kind):
-                yield fault.under(index)
+            (key,) = (note.index for note in inner.__notes__ if isinstance(note, cattrs.IterableValidationNote))
+            for fault in _faults(inner, value[key], typing.get_args(_without_none(kind))[-1]):
+                yield fault.under(key)
     else:
         yield _unexpected(kind, value)
 
@@ -241,23 +241,32 @@ def _converter() -> cattrs.Converter:
         return lambda value, _: _structure_class(value, cls)
 
     def of_items(kind: Any) -> Any:
-        inner = plain.get_structure_hook(kind)
-
-        def hook(value: Any, _: Any) -> Any:
-            if not isinstance(value, list | tuple):  # a text would be taken apart into its characters
-                raise Misfit([_unexpected(kind, value)])
-            return inner(value, kind)
-
-        return hook
+        return lambda value, _: _structure_items(value, kind)
 
     def of_union(kind: Any) -> Any:
         return lambda value, _: _structure_union(value, kind)
 
     converter.register_structure_hook_factory(attrs.has, of_class)
     converter.register_structure_hook_factory(lambda kind: typing.get_origin(kind) in _UNIONS, of_union)
-    plain = converter.copy()
-    converter.register_structure_hook_factory(lambda kind: is_sequence(kind) or is_set(kind), of_items)
+    converter.register_structure_hook_factory(lambda kind: is_sequence(kind) or is_any_set(kind), of_items)
     return converter
+
+
+def _structure_items(value: Any, kind: Any) -> Any:
+    """A list, tuple or set. cattrs would take a text apart into its characters."""
+    arguments = typing.get_args(kind) or (Any,)
+    if not isinstance(value, list | tuple):
+        raise Misfit([_unexpected(kind, value)])
+    made, faults = [], []
+    for index, item in enumerate(value):
+        try:
+            made.append(structure(item, arguments[0]))
+        except Misfit as misfit:
+            faults += [fault.under(index) for fault in misfit.faults]
+    if faults:
+        raise Misfit(faults)
+    container = typing.get_origin(kind) or kind
+    return container(made) if container in (list, set, frozenset) else tuple(made)
 
 
 def _structure_union(value: Any, kind: Any) -> Any:
