@@ -17,6 +17,7 @@ import attrs
 import httpx
 import pytest
 import trio
+from trio_websocket import WebSocketConnection, open_websocket_url
 
 SERVICES = ("gateway", "orchestrator", "chat", "memory", "hub", "discovery")
 
@@ -163,3 +164,19 @@ def write_plugin(tmp_path: Path) -> Callable[[str, str], Path]:
 def http() -> Any:
     """An httpx client factory: `async with http() as client`."""
     return lambda **options: httpx.AsyncClient(timeout=30, **options)
+
+
+@asynccontextmanager
+async def connect_websocket(url: str) -> AsyncIterator[WebSocketConnection]:
+    """A client whose socket is closed for certain: trio-websocket leaves it open where the other side has closed first."""
+    async with open_websocket_url(url) as websocket:
+        try:
+            yield websocket
+        finally:
+            websocket._stream.socket.close()
+
+
+@pytest.fixture
+def websocket() -> Any:
+    """`async with websocket(url) as client`."""
+    return connect_websocket

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import trio
 from mock_upstream import open_upstream
-from trio_websocket import open_websocket_url
 
 pytestmark = pytest.mark.system
 
@@ -89,13 +88,13 @@ async def test_the_upstream_is_closed_when_the_client_leaves(case: str, start: A
             assert upstream.left == 1
 
 
-async def test_a_websocket_chat_that_leaves(start: Any) -> None:
+async def test_a_websocket_chat_that_leaves(start: Any, websocket: Any) -> None:
     async with open_upstream() as upstream:
         env = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": upstream.url}
         async with start(env=env) as process:
-            async with open_websocket_url(process.url("chat", "/ws/chat", scheme="ws")) as websocket:
+            async with websocket(process.url("chat", "/ws/chat", scheme="ws")) as client:
                 body = {"message": "hi", "model": "openai/tokens?count=1000&delay=0.02"}
-                await websocket.send_message(json.dumps(body))
+                await client.send_message(json.dumps(body))
                 await upstream.until(lambda now: now.open_requests == 1)
             await upstream.until(lambda now: now.open_requests == 0, timeout=5)
 

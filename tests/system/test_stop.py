@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, open_websocket_url
+from trio_websocket import ConnectionClosed
 
 pytestmark = pytest.mark.system
 
@@ -79,7 +79,7 @@ def started(start: Any, write_plugin: Any) -> Any:
     return opened
 
 
-async def test_every_kind_of_client_at_once(started: Any) -> None:
+async def test_every_kind_of_client_at_once(started: Any, websocket: Any) -> None:
     async with started() as process:
         idle = [await raw(port, get("/health")) for port in process.ports.values() for _ in range(3)]
         silent = [await raw(port, "") for port in process.ports.values()]
@@ -97,18 +97,18 @@ async def test_every_kind_of_client_at_once(started: Any) -> None:
         for stream in (*idle, *streams):
             assert await stream.receive_some(100)
         async with (
-            open_websocket_url(process.url("hub", "/ws", scheme="ws")) as direct,
-            open_websocket_url(process.url("gateway", "/ws", scheme="ws")) as proxied,
+            websocket(process.url("hub", "/ws", scheme="ws")) as direct,
+            websocket(process.url("gateway", "/ws", scheme="ws")) as proxied,
         ):
-            for websocket in (direct, proxied):
-                assert "Welcome" in await websocket.get_message()
+            for client in (direct, proxied):
+                assert "Welcome" in await client.get_message()
             await trio.sleep(0.3)
             begun = time.monotonic()
             process.signal(signal.SIGTERM)
-            for websocket in (direct, proxied):
+            for client in (direct, proxied):
                 with trio.fail_after(5), pytest.raises(ConnectionClosed) as closed:
                     while True:
-                        await websocket.get_message()
+                        await client.get_message()
                 assert closed.value.reason.code == 1012
             endings = [await everything(stream) for stream in streams]
             assert await process.wait(4.5) == 0, process.output()
