@@ -13,6 +13,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -218,7 +219,7 @@ class Keeper:
         self._set(State.DRAINING)
         grace = max(0.0, self._host.stop_at - trio.current_time())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.drain, grace)
+            nursery.start_soon(partial(server.drain, grace, refuse=True))
             nursery.start_soon(incarnation.finish, grace)
 
     def _judge(self, error: BaseException) -> float | None:

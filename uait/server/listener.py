@@ -8,7 +8,7 @@ import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import attrs
 import trio
@@ -146,15 +146,19 @@ class Server:
             stuck=tuple(self._stuck),
         )
 
-    async def drain(self, grace: float) -> None:
+    async def drain(self, grace: float, *, refuse: bool = False) -> None:
         """Leave: stop accepting, tell every open request, and wait until they are over.
 
-        New connections wait in the backlog of the caller's sockets. Idle connections end at once, requests in flight are answered with `Connection: close`, WebSockets closed with 1012. After `grace` seconds
+        New connections wait in the backlog of the caller's sockets, or, with `refuse`, are refused from now on: the sockets are of no further use then. Idle connections end at once, requests in flight are answered with `Connection: close`, WebSockets closed with 1012. After `grace` seconds
         whoever is left is told once more, has a second, is cancelled, and loses its socket in the end. Those that had to be cancelled are in the log and in `ServerStatistics.stuck`.
 
         Returns at the latest `grace` + 2 seconds later, whatever clients do. Calling it again is harmless; cancelling it leaves the rest to the end of `open_server`.
         """
         self._accepting.cancel(reason="the server is draining")
+        if refuse:
+            for listener in self._listeners:
+                with suppress(OSError):  # not every system can do it; there they wait, and are refused in the end
+                    listener.shutdown(socket.SHUT_RDWR)
         self._site.drain.begin()
         if await self._wait(grace):
             return
