@@ -148,6 +148,7 @@ def make_scope(path: str, method: str, headers: Mapping[str, str | bytes], kind:
 async def _connect(
     app: Any,
     path: str,
+    /,
     *,
     method: str = "GET",
     headers: Mapping[str, str | bytes] | None = None,
@@ -205,6 +206,7 @@ def announces(request: pytest.FixtureRequest) -> bool:
 async def _ask(
     app: Any,
     path: str,
+    /,
     *,
     method: str | None = None,
     json: Any = None,

@@ -6,8 +6,11 @@ import logging
 import re
 from typing import Any
 
+import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from quart import abort, request
 from werkzeug.exceptions import HTTPException
 
@@ -15,7 +18,14 @@ from uait.calls.context import SCOPE_KEY, CallContext, Identity, current_call
 from uait.calls.deadline import remaining
 from uait.errors import APIError, Conflict, NotFound, TooManyRequests, Unavailable
 from uait.settings import Limits
-from uait.web import user_id
+from uait.web import body, query, user_id
+
+
+@attrs.frozen
+class Named:
+    name: str
+    size: int = 0
+
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -414,6 +424,76 @@ async def test_nothing_of_a_request_is_kept(app: Any, ask: Any) -> None:
     assert not app.context.drain._callbacks
 
 
+# Anything
+
+HEADERS = ["X-Request-ID", "traceparent", "tracestate", "X-Request-Timeout-Ms", "X-User-ID", "Accept"]
+HEADERS += ["Authorization", "X-API-Key", "Content-Type", "Content-Length", "Host", "Cookie", "Range", "If-None-Match"]
+PATHS = ["/echo", "/find", "/things/1", "/", "/health", "/metrics", "/openapi.json", "/ws"]
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "get", "\x01", "X" * 50]),
+    path=st.sampled_from(PATHS) | st.text(max_size=20).map(lambda text: f"/{text}") | st.text(max_size=20),
+    text=st.binary(max_size=30),
+    headers=st.dictionaries(st.sampled_from(HEADERS), st.binary(max_size=20).map(lambda raw: raw.strip()), max_size=5),
+    data=st.binary(max_size=30) | st.just(b'{"name":"x"}'),
+    announces=st.booleans(),
+)
+async def test_whatever_is_sent_is_answered(
+    make_app: Any,
+    ask: Any,
+    method: str,
+    path: str,
+    text: bytes,
+    headers: dict[str, bytes],
+    data: bytes,
+    announces: bool,
+) -> None:
+    app = make_app()
+
+    @app.post("/echo")
+    async def echo() -> Any:
+        return await body(Named)
+
+    @app.get("/find")
+    async def find() -> Any:
+        return query(Named)
+
+    @app.get("/things/<id:thing>")
+    async def thing(thing: str) -> Any:
+        return {"id": thing}
+
+    @app.websocket("/ws")
+    async def ws() -> None:
+        pass
+
+    answer = await ask(
+        app,
+        "/",
+        method=method,
+        body=data,
+        headers=headers,
+        announces=announces,
+        path=path,
+        raw_path=path.encode("utf-8", "surrogatepass"),
+        query_string=text,
+    )
+    assert answer.complete
+    assert answer.status < 500
+    assert answer.headers["x-request-id"]
+    if method == "HEAD":
+        assert answer.body == b""
+    elif answer.status >= 400:
+        assert answer.error["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("http://[::1", 400), ("http://host/call", 200), ("http://host", 200), ("*", 404)]
+)
+async def test_other_forms_of_request_targets(app: Any, ask: Any, path: str, status: int) -> None:
+    assert (await ask(app, "/", path=path)).status == status
+
+
 # Dialects
 
 
@@ -424,13 +504,15 @@ async def test_errors_in_a_dialect(app: Any, ask: Any) -> None:
     def broken(error: APIError, request_id: str) -> dict[str, Any]:
         raise ValueError("no")
 
-    app.errors_for("/v1", render)
+    app.errors_for("/v1/", render)
     app.errors_for("/v1/broken", broken)
     answer = await ask(app, "/v1/missing")
     assert (answer.status, answer.json["type"]) == (404, "error")
     assert answer.json["id"] == answer.headers["x-request-id"]
     assert (await ask(app, "/v1/broken/x")).error["code"] == "INTERNAL_ERROR"
-    assert (await ask(app, "/v2")).error["code"] == "NOT_FOUND"
+    assert (await ask(app, "/v10")).error["code"] == "NOT_FOUND"
+    app.errors_for("/", render)
+    assert (await ask(app, "/v10")).json["type"] == "error"
 
 
 async def test_unavailable_says_when_to_come_back() -> None:

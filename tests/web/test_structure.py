@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uait.errors import Problem, ValidationFailed
+from uait.web import identifier
 from uait.web.structure import structure, taker
 
 
@@ -244,6 +245,17 @@ def test_unknown_keys_are_ignored_unless_forbidden() -> None:
         "$.b": "is not known here",
         "$['odd key']": "is not known here",
     }
+
+
+@attrs.frozen
+class WithId:
+    id: str = attrs.field(validator=identifier())
+
+
+@pytest.mark.parametrize("bad", ["", "a\0", "a\n", "x" * 129, "\x7f"])
+def test_ids_have_no_control_characters(bad: str) -> None:
+    assert list(problems({"id": bad}, WithId)) == ["$.id"]
+    assert structure({"id": "Zoë/1 2"}, WithId).id == "Zoë/1 2"
 
 
 @attrs.frozen

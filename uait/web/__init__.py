@@ -16,6 +16,7 @@ from uait.web.paging import page as page
 from uait.web.parse import body as body
 from uait.web.parse import json_body as json_body
 from uait.web.parse import query as query
+from uait.web.paths import identifier as identifier
 from uait.web.sse import Event as Event
 from uait.web.sse import event_stream as event_stream
 from uait.web.structure import structure as structure

@@ -11,18 +11,19 @@ from quart.sessions import NullSession, SessionInterface
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
-from werkzeug.routing import BaseConverter, MapAdapter, Rule, WebsocketMismatch
+from werkzeug.routing import MapAdapter, Rule, WebsocketMismatch
 
 from uait.errors import APIError, BadRequest, NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.web.codec import from_json, to_json
-from uait.web.connection import HTTPConnection, request_path
+from uait.web.connection import HTTPConnection
 from uait.web.edge import Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
 from uait.web.health import BUILT_IN, add_health_routes
 from uait.web.identity import Authenticator
 from uait.web.metrics import HTTPMetrics
 from uait.web.openapi import add_openapi_route
+from uait.web.paths import IdConverter, is_under, request_path
 from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -93,16 +94,16 @@ class App(QuartTrio):
         """Answer errors under a path prefix in another dialect than ours.
 
         Args:
-            prefix: a path's beginning, as `/v1/messages`; the longest wins.
+            prefix: as `/v1/messages`; the longest wins, and `/` is everything.
             render: gives the JSON body from the error and the request id.
         """
-        self._error_formats.append((prefix, render))
+        self._error_formats.append((prefix.rstrip("/"), render))
         self._error_formats.sort(key=lambda entry: -len(entry[0]))
 
     def error_format(self, path: str) -> Render:
         """How errors at `path` are written."""
         for prefix, render in self._error_formats:
-            if path.startswith(prefix):
+            if is_under(path, prefix):
                 return render
         return standard_error
 
@@ -142,7 +143,7 @@ class App(QuartTrio):
     def _mounted(self, scope: Scope) -> tuple[ASGIApp, Scope, str] | None:
         path: str = scope["path"]
         for prefix, app, strip in self._mounts:
-            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+            if is_under(path, prefix):
                 inner = dict(scope)
                 if strip and prefix:
                     inner["path"] = path[len(prefix) :] or "/"
@@ -207,12 +208,6 @@ class _Matched(MapAdapter):
 
     def allowed_methods(self, path_info: str | None = None) -> list[str]:
         return sorted(super().allowed_methods(path_info))
-
-
-class IdConverter(BaseConverter):
-    """`<id:name>`: 1 to 128 characters without control characters and slashes. Anything else is not found."""
-
-    regex = r"[^/\x00-\x1f\x7f]{1,128}"
 
 
 class _NoSessions(SessionInterface):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import trio
 from quart.wrappers import Response
@@ -20,6 +19,7 @@ from uait.errors import PayloadTooLarge
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.exchange import EXCHANGE, Exchange
+from uait.web.paths import request_path
 
 if TYPE_CHECKING:
     from uait.web.app import App
@@ -182,11 +182,3 @@ def request_headers(scope: Scope) -> Headers:
     headers._list = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     headers._list.append(("Remote-Addr", client[0] if client else "<local>"))
     return headers
-
-
-def request_path(scope: Scope) -> str:
-    """The path that routes match: origin form, without the part that somebody above us has used up."""
-    path: str = scope["path"]
-    if not path.startswith("/"):
-        path = urlsplit(path).path or "/"
-    return path

@@ -141,8 +141,11 @@ class Edge:
         return authenticator.by_key(given.get(b"authorization"), key)
 
     async def _tell(self, exchange: Exchange, error: APIError) -> None:
-        with trio.move_on_after(GOODBYE):
-            await exchange.tell(error, self._log)
+        try:
+            with trio.move_on_after(GOODBYE):
+                await exchange.tell(error, self._log)
+        except Exception as failure:
+            self._report(exchange, failure)
 
     def _report(self, exchange: Exchange, failure: BaseException) -> None:
         scope = exchange.scope

@@ -17,8 +17,9 @@ from werkzeug.datastructures import Headers
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.codec import to_json
-from uait.web.connection import request_headers, request_path
+from uait.web.connection import request_headers
 from uait.web.exchange import EXCHANGE, Exchange
+from uait.web.paths import request_path
 
 if TYPE_CHECKING:
     from uait.web.app import App
