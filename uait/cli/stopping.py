@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -24,7 +26,7 @@ log = logging.getLogger("uait.cli")
 
 
 class Stop:
-    """A context manager around the whole run; leaving it calls off the last resort.
+    """A context manager around the whole run; it holds the last resort ready.
 
     Args:
         grace: seconds that open requests have after the first signal.
@@ -35,16 +37,16 @@ class Stop:
         self._host: Host | None = None
         self._starting = trio.CancelScope()
         self._count = 0
-        self._timers: list[threading.Timer] = []
+        self._allowed: SimpleQueue[float | None] = SimpleQueue()  # the one queue that a signal handler may put into
 
     def __enter__(self) -> Self:
+        threading.Thread(target=_watch, args=(self._allowed,), name="uait last resort", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._allowed.put(None)
 
     @contextmanager
     def on_signals(self) -> Iterator[trio.CancelScope]:
@@ -65,10 +67,12 @@ class Stop:
             def handle(number: int, _: FrameType | None) -> None:
                 self._count += 1
                 if self._count == 1:
+                    self._allowed.put(self._grace + 2 + LAST_RESORT)
                     token.run_sync_soon(self._soon, signal.Signals(number).name)
                 else:
                     for each in before:
                         signal.signal(each, signal.SIG_DFL)
+                    self._allowed.put(LAST_RESORT)
                     token.run_sync_soon(self._at_once, signal.Signals(number).name)
 
             try:
@@ -85,7 +89,6 @@ class Stop:
 
     def _soon(self, why: str) -> None:
         log.info("%s: open requests have %g s to finish; once more stops at once", why, self._grace)
-        self._die_after(self._grace + 2 + LAST_RESORT)
         if self._host is None:
             self._starting.cancel(reason=why)
         else:
@@ -93,17 +96,19 @@ class Stop:
 
     def _at_once(self, why: str) -> None:
         log.warning("%s again: stopping at once; once more kills", why)
-        self._die_after(LAST_RESORT)
         if self._host is not None:
             self._host.cancel(f"{why} came twice")
 
-    def _die_after(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, _die, [seconds])
-        timer.daemon = True
-        timer.start()
-        self._timers.append(timer)
 
-
-def _die(seconds: float) -> None:
-    print(f"uait did not stop within {seconds:g} s: something blocks it. It ends now.", file=sys.stderr, flush=True)
-    os._exit(Exit.FAILED)
+def _watch(allowed: SimpleQueue[float | None]) -> None:
+    """End the process when the shortest time that came out of the queue is over, unless a None comes first."""
+    deadline = float("inf")
+    while True:
+        try:
+            seconds = allowed.get(timeout=max(0.0, deadline - time.monotonic()) if deadline < float("inf") else None)
+        except Empty:
+            print("uait does not stop: something blocks it. It ends now.", file=sys.stderr, flush=True)
+            os._exit(Exit.FAILED)
+        if seconds is None:
+            return
+        deadline = min(deadline, time.monotonic() + seconds)

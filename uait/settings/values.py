@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import attrs
 import cattrs
-from cattrs.cols import is_sequence, is_any_set
+from cattrs.cols import is_any_set, is_sequence
 
 from uait.errors import PluginError
 
