@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Iterator
 
 import trio
@@ -47,27 +46,3 @@ def _chain(error: BaseException) -> Iterator[str]:
         text = " ".join(str(at).split())[:500]
         yield f"{type(at).__name__}: {text}" if text else type(at).__name__
         at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
-
-
-def where_it_hangs(task: trio.lowlevel.Task) -> list[str]:
-    """One line for `task` and each task below it that is still alive: its name, and the innermost line outside trio that it waits at."""
-    lines: list[str] = []
-    pending = [task]
-    while pending:
-        at = pending.pop()
-        waits = [
-            (frame, line) for frame, line in at.iter_await_frames() if not _is_trio(frame.f_globals.get("__name__", ""))
-        ]
-        if waits:
-            frame, line = waits[-1]
-            source = linecache.getline(frame.f_code.co_filename, line).strip()
-            lines.append(f"{at.name}: {frame.f_code.co_filename}:{line}: {source}")
-        else:
-            lines.append(at.name)
-        for nursery in at.child_nurseries:
-            pending.extend(nursery.child_tasks)
-    return lines
-
-
-def _is_trio(module: str) -> bool:
-    return module == "trio" or module.startswith(("trio.", "outcome"))

@@ -36,7 +36,7 @@ class ServiceStatus:
         addresses: base URLs it listens on (`http://127.0.0.1:8016`).
         intents: what the orchestrator may choose it for.
         origin: the distribution and version it came from.
-        stuck: where it hung when a stop had to abandon it.
+        stuck: where it hung when a stop took too long; empty otherwise.
     """
 
     name: str
@@ -53,4 +53,4 @@ class ServiceStatus:
     addresses: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     intents: tuple[str, ...] = ()
-    stuck: tuple[str, ...] = ()
+    stuck: str = ""

@@ -22,13 +22,14 @@ from prometheus_client import CollectorRegistry
 
 from uait.calls.client import Calls, LocalService
 from uait.errors import ServiceFailed, Unavailable
-from uait.kernel.report import describe, split, where_it_hangs
+from uait.kernel.report import describe, split
 from uait.kernel.restart import RestartTracker
 from uait.kernel.service import Context, ServiceSpec
 from uait.kernel.status import ServiceStatus, State
 from uait.server import Server, ServerLimits, open_server
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.drain import Drain
+from uait.server.stuck import where
 
 if TYPE_CHECKING:
     from uait.settings import Settings
@@ -112,9 +113,9 @@ class Keeper:
 
     def note_stuck(self) -> None:
         """Write down where it hangs: for a service that outlived its stop."""
-        stuck = tuple(where_it_hangs(self._task)) if self._task is not None else ()
+        stuck = where(self._task) if self._task is not None else ""
         self._set(self.status.state, stuck=stuck)
-        self.log.error("%s does not stop; it hangs in:\n  %s", self.spec.title, "\n  ".join(stuck))
+        self.log.error("%s does not stop; it hangs in %s", self.spec.title, stuck)
 
     # Its life
 
