@@ -48,15 +48,18 @@ class Answering:
         """Ask; the whole answer, what it used, and the name of the model to answer with."""
         target, asked = await self.resolve(question)
         answer = Collected()
+        refused = False
         try:
             async with target.provider.stream(asked) as chunks:
                 async for chunk in chunks:
                     answer.add(chunk)
-        except trio.Cancelled:
-            self._recorder.add(user_id(), target.address, answer.counted(asked))
+        except APIError:
+            refused = not (answer.text or answer.tool_calls)
             raise
-        usage = answer.counted(asked)
-        self._recorder.add(user_id(), target.address, usage)
+        finally:
+            usage = answer.counted(asked)
+            if not refused:
+                self._recorder.add(user_id(), target.address, usage)
         return answer, usage, _shown(question.model, target)
 
     async def stream(
@@ -73,8 +76,8 @@ class Answering:
         """
         target, asked = await self.resolve(question)
         stream = render(_shown(question.model, target))
-        events = _Events(stream, asked, lambda usage: self._recorder.add(user, target.address, usage))
         user = user_id()
+        events = _Events(stream, asked, lambda usage: self._recorder.add(user, target.address, usage))
         await events.open(target)
         return event_stream(events, farewell=farewell or getattr(stream, "failed", None))
 
@@ -92,7 +95,11 @@ class _Events:
         self._started = self._ended = False
 
     async def open(self, target: Target) -> None:
-        self._chunks = await self._stack.enter_async_context(target.provider.stream(self._question))
+        try:
+            self._chunks = await self._stack.enter_async_context(target.provider.stream(self._question))
+        except trio.Cancelled:
+            self._record(self._collected.counted(self._question))
+            raise
 
     def __aiter__(self) -> _Events:
         return self

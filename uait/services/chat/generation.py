@@ -102,8 +102,8 @@ class Generation:
 
     @property
     def asked(self) -> bool:
-        """Whether the provider took the question, so that it may cost something."""
-        return self._accepted
+        """Whether the provider may have worked on the question: it took it, or was not given the time to refuse."""
+        return self._accepted or self.failure is None
 
     @property
     def outcome(self) -> str:
