@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import pytest
 from attrs import validators
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uait.errors import PluginError, SettingsError
 from uait.settings import Settings, load_settings, read_section, unknown_sections
@@ -301,3 +303,31 @@ def test_a_longer_name_keeps_its_variables_to_itself() -> None:
     assert read_section(settings, "own", None, port=1, others=["own-extra"])[0].port == 1
     assert read_section(settings, "own-extra", None, port=1, others=["own"])[0].port == 5
     assert len(problems(settings, None)) == 1
+
+
+def places_of_problems(settings: Settings) -> list[str]:
+    try:
+        _, own = read_section(settings, "own", Own, port=1)
+    except SettingsError as error:
+        return [problem.where for problem in error.problems]
+    assert isinstance(own, Own)
+    return []
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+own_keys = st.sampled_from([field.name for field in attrs.fields(Own)] + ["port", "other"])
+
+
+@given(section=st.dictionaries(own_keys, plain, max_size=4))
+def test_whatever_is_written_is_either_right_or_a_problem(section: dict[str, Any]) -> None:
+    assert all(where == "settings" for where in places_of_problems(by_hand(**section)))
+
+
+@given(text=st.text(min_size=1, max_size=12), key=own_keys)
+def test_whatever_a_variable_says_is_either_right_or_a_problem(text: str, key: str) -> None:
+    settings = Settings(data_dir=Path("x"), environ={f"UAIT_OWN_{key.upper()}": text})
+    assert set(places_of_problems(settings)) <= {f"variable UAIT_OWN_{key.upper()}"}
