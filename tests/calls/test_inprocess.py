@@ -148,6 +148,5 @@ async def test_what_is_no_exception_goes_through(client_of):
     async def app(scope, receive, send):
         raise KeyboardInterrupt
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    with pytest.raises(KeyboardInterrupt):
         await client_of(app).get_json("/")
-    assert caught.group_contains(KeyboardInterrupt)

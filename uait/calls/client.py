@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -140,7 +140,7 @@ class ServiceClient:
             timeout: seconds for the whole call; without it the caller's own deadline counts, or the default where there is none.
             check: whether a status of 400 and above raises.
         """
-        with self._within(timeout):
+        with self._limit(timeout):
             local = await self._calls.directory.local(self.name)
             call = make_request(self._calls.caller, method, path, params, json, content, headers)
             if local is not None:
@@ -170,13 +170,14 @@ class ServiceClient:
         `timeout` is for the head of the answer: the body may take as long as the caller has. Leaving the block early cancels the callee's work; who
         means to do so iterates over `response.stream`, since httpx's own iterators are generators, which must not be left halfway.
         """
-        with self._within(timeout) as scope:
+        with self._limit(timeout) as scope:
             local = await self._calls.directory.local(self.name)
             call = make_request(self._calls.caller, method, path, params, json, content, headers)
             opened: AbstractAsyncContextManager[Answer]
             opened = self._remote(call) if local is None else open_exchange(_exchange(local, call), self._calls.context)
             async with opened as answer:
-                scope.deadline = math.inf
+                if scope is not None:
+                    scope.deadline = math.inf
                 response = httpx.Response(answer.status, headers=answer.headers, stream=AnswerStream(answer))
                 if check and response.status_code >= 400:
                     raise read_error(await read_response(answer, ANSWER_BYTES, self.name), self.name)
@@ -219,8 +220,10 @@ class ServiceClient:
         else:
             await proxy_http(self._calls.remote, self.name, scope, receive, send, call)
 
-    def _within(self, timeout: float | None) -> AbstractContextManager[trio.CancelScope]:
-        if timeout is None and remaining() is None:
+    def _limit(self, timeout: float | None) -> AbstractContextManager[trio.CancelScope | None]:
+        if timeout is None:
+            if remaining() is not None:
+                return nullcontext()
             timeout = self._calls.timeout
         return within(timeout, f"{self.name} did not answer in time.")
 

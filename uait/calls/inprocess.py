@@ -1,6 +1,6 @@
 """HTTP without a socket: one request to an ASGI app of this process, streaming both ways.
 
-The app gets the scope and the messages that a server would give it, in a task of its own, under the caller's deadline. It never outlives the
+The app gets the scope and the messages that a server would give it, under the caller's deadline, with the context variables of a server's task. It never outlives the
 exchange: whoever cancels the caller or closes the answer early cancels the app, and closing returns when the app has ended.
 """
 
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import httpx
 import trio
 
+from uait.calls.isolation import run_in_context
 from uait.calls.lifetime import open_helpers
 from uait.errors import APIError, InternalError, UpstreamError
 from uait.server.asgi import ASGIApp, Message, Scope
@@ -83,7 +84,8 @@ class Exchange:
         self._started = trio.Event()
         self._answered = trio.Event()
         self._ended = trio.Event()
-        self._writer, self._reader = trio.open_memory_channel[bytes](0)
+        if limit is None:
+            self._writer, self._reader = trio.open_memory_channel[bytes](0)
 
     async def run(self) -> None:
         """Run the app to its end. An `Exception` of the app goes to the caller's side, and to the log."""
@@ -96,7 +98,8 @@ class Exchange:
                 logging.getLogger(f"uait.{self.name}").exception("crashed while it answered a call from this process")
         finally:
             await self._close_body()
-            self._writer.close()
+            if self._limit is None:
+                self._writer.close()
             self._started.set()
             self._ended.set()
 
@@ -215,9 +218,8 @@ async def open_exchange(exchange: Exchange, context: contextvars.Context) -> Asy
 
 
 async def fetch(exchange: Exchange, context: contextvars.Context) -> httpx.Response:
-    """Run the app to its end and give its whole answer. For the arguments see `open_exchange`."""
-    async with trio.open_nursery() as nursery:
-        context.run(nursery.start_soon, exchange.run)
+    """Run the app to its end, in this task, and give its whole answer. For the arguments see `open_exchange`."""
+    await run_in_context(context.copy(), exchange.run())
     await exchange.head()
     exchange.check_complete()
     return httpx.Response(exchange.status, headers=exchange.headers, content=b"".join(exchange.chunks))
