@@ -7,7 +7,6 @@ synchronous call, so that it needs no shield when a scope is cancelled.
 from __future__ import annotations
 
 import re
-import select
 from collections import deque
 from collections.abc import Callable
 
@@ -44,14 +43,7 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether an idle connection has neither been closed by the other side nor received what nobody asked for."""
-        number = self._socket.fileno()
-        if number < 0:
-            return False
-        if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(number, select.POLLIN)
-            return not poll.poll(0)
-        return not select.select([number], [], [], 0)[0]
+        return self._socket.fileno() >= 0 and not self._socket.is_readable()
 
     async def exchange(self, request: httpx.Request, release: Callable[[Answer], None]) -> Answer:
         """Send `request` and read the head of its answer.
@@ -81,7 +73,7 @@ class Connection:
             async def send() -> None:
                 nonlocal failure
                 try:
-                    await self._send_long(request, head, answer)
+                    await self._send_long(request, head, body, answer)
                 except Exception as error:
                     failure = error
                     nursery.cancel_scope.cancel(reason="the request's body failed")
@@ -103,19 +95,23 @@ class Connection:
             # It may have answered before it closed; if not, reading says what is wrong.
             answer.sending_failed = True
 
-    async def _send_long(self, request: httpx.Request, head: bytes, answer: Answer) -> None:
+    async def _send_long(self, request: httpx.Request, head: bytes, body: bytes | None, answer: Answer) -> None:
         answer.reusable = False
+        if body is not None:
+            await self._send(head + body, answer)
+        else:
+            await self._send_parts(request, head, answer)
+        answer.reusable = not answer.sending_failed
+
+    async def _send_parts(self, request: httpx.Request, head: bytes, answer: Answer) -> None:
         chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
-        pending = head
+        await self._send(head, answer)
         assert isinstance(request.stream, httpx.AsyncByteStream)
         async for part in request.stream:
-            if not part or answer.sending_failed:
-                continue
-            await self._send(pending + (b"%x\r\n%b\r\n" % (len(part), part) if chunked else part), answer)
-            pending = b""
-        if not answer.sending_failed and (pending or chunked):
-            await self._send(pending + (b"0\r\n\r\n" if chunked else b""), answer)
-        answer.reusable = not answer.sending_failed
+            if part and not answer.sending_failed:
+                await self._send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part, answer)
+        if chunked and not answer.sending_failed:
+            await self._send(b"0\r\n\r\n", answer)
 
 
 class Answer(httpx.AsyncByteStream):
