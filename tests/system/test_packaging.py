@@ -144,14 +144,16 @@ def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator
     """The addresses of a running uait with the plugin in it."""
     names = ("gateway", "discovery", "orchestrator", "chat", "memory", "hub", "wordcount")
     ports = [part for name in names for part in ("--port", f"{name}=0")]
-    process = subprocess.Popen(
-        [clean / "uait", "--data-dir", tmp_path / "data", *ports],
-        cwd=tmp_path,
-        env={"HOME": str(home), "PATH": os.environ["PATH"]},
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "log").open("wb"),
-        text=True,
-    )
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [clean / "uait", "--data-dir", tmp_path / "data", *ports],
+            cwd=tmp_path,
+            env={"HOME": str(home), "PATH": os.environ["PATH"]},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         found = {}
@@ -160,7 +162,7 @@ def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator
                 break
             if match := re.match(r"  (\S+) +(http\S+)", line):
                 found[match[1]] = match[2]
-        assert found.keys() == set(names), (tmp_path / "log").read_text()
+        assert found.keys() == set(names), log.read_text()
         yield found
         process.terminate()
         assert process.wait(60) == 0
