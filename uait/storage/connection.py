@@ -101,6 +101,7 @@ def configure_writer(connection: apsw.Connection) -> None:
         raise apsw.CantOpenError(f"the write-ahead log cannot be switched on (journal mode {mode})")
     connection.pragma("synchronous", "full")
     connection.pragma("journal_size_limit", WAL_KEPT)
+    connection.pragma("secure_delete", True)  # what users delete is overwritten, not only unlinked
 
 
 def configure_reader(connection: apsw.Connection) -> None:
