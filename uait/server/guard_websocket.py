@@ -21,6 +21,9 @@ NORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1011, 1012
 CHANCE = 0.25
 """Seconds in which an app that watches the drain itself can say goodbye its own way."""
 
+PAUSE = 0.01
+"""Seconds that sending to nobody takes, so that an app that does so in a loop keeps nobody else from running."""
+
 
 class _State(enum.Enum):
     CONNECTING = enum.auto()
@@ -98,8 +101,7 @@ class GuardedWebSocket:
     async def _send(self, message: Message) -> None:
         kind, before = message["type"], self._state
         if before is _State.OVER:
-            # A loop that goes on sending must not keep everybody else from running.
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(PAUSE)
             return
         if kind == "websocket.accept":
             self._state = _State.OPEN

@@ -12,12 +12,12 @@ from uait.errors import APIError, PayloadTooLarge
 from uait.server.asgi import Message, Scope
 from uait.server.connection import Site
 from uait.server.disconnect import SCOPE_KEY, Disconnect
+from uait.server.guard_websocket import PAUSE
 
 READ_AHEAD = 64 * 1024
 """Bytes of a request's body that wait for the app; more stay with the client."""
 
-HTTP_PATIENCE = 0.05
-WEBSOCKET_PATIENCE = 5.0
+SHORTLY = 0.05
 """Seconds in which an app that knows that its client has gone may end by itself; then it is cancelled."""
 
 
@@ -74,11 +74,16 @@ class Inbox:
             self._end = message
             self._changed.unpark_all()
 
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._messages.clear()
+        self._bytes = 0
+        self._changed.unpark_all()
+
     def close(self) -> None:
         """Forget what waits, and what will still come: the app has ended."""
         self._closed = True
-        self._messages.clear()
-        self._changed.unpark_all()
+        self.clear()
 
 
 class AppStream(Protocol):
@@ -105,7 +110,6 @@ class Call:
         self.disconnect = Disconnect()
         self._nursery = nursery
         self._site = site
-        self._websocket = websocket
         if websocket:
             self._inbox = Inbox(max_bytes=site.limits.message_bytes, max_messages=site.limits.queue)
         else:
@@ -130,21 +134,21 @@ class Call:
 
     # The stream's side
 
-    def gone(self, *, cleanly: bool = False) -> None:
+    def gone(self, *, cleanly: bool = False, patience: float = SHORTLY) -> None:
         """The client has gone: tell the app, and cancel it soon.
 
         Args:
             cleanly: a WebSocket was closed by its closing handshake. What came before that is still the app's to handle: it hears of the end by its message first, and a moment later in any case.
+            patience: seconds until it is cancelled.
         """
         if cleanly:
             self._nursery.start_soon(self._announce_soon)
         else:
             self.disconnect.announce()
-        patience = WEBSOCKET_PATIENCE if self._websocket else HTTP_PATIENCE
         self._cancel_scope.deadline = min(self._cancel_scope.deadline, trio.current_time() + patience)
 
     async def _announce_soon(self) -> None:
-        await trio.sleep(HTTP_PATIENCE)
+        await trio.sleep(SHORTLY)
         self.disconnect.announce()
 
     def stop(self, reason: str) -> None:
@@ -180,9 +184,9 @@ class Call:
         # Before any protocol state changes, for a cancelled task must not leave half of a change behind.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.stream.closed:
-            # Nothing waits there, so a loop that sends on and on would keep everybody else from running.
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(PAUSE)
             return
         await self._app_send(message)
         if self.stream.answered:
+            self._inbox.clear()
             self._inbox.end({"type": "http.disconnect"})

@@ -174,8 +174,12 @@ class Connection:
                 self._since = trio.current_time()
                 if self.site.drain.draining:
                     await self._hang_up()
-            if self._receiving is not None and not self._over:
-                self._receiving.deadline = self._deadline(protocol)
+            self.reconsider()
+
+    def reconsider(self) -> None:
+        """Judge anew for how long the client is waited for."""
+        if self._receiving is not None and self._protocol is not None and not self._over:
+            self._receiving.deadline = self._deadline(self._protocol)
 
     def wake(self, reason: str) -> None:
         """Let the reading task look around."""
@@ -272,8 +276,7 @@ class Connection:
     # Ending
 
     def _drain(self, phase: Phase) -> None:
-        if self._receiving is not None and self._protocol is not None:
-            self._receiving.deadline = self._deadline(self._protocol)
+        self.reconsider()
 
     async def _hang_up(self) -> None:
         """Our side is done."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 import trio
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol.events import Event, Request, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 
@@ -35,6 +35,7 @@ class HTTP1(H11Protocol):
         assert isinstance(self.connection, h11.Connection)
         self._h11 = self.connection
         self._method = b""
+        self._held = b""
         self.can_read = _Turn(connection)
 
     @property
@@ -57,6 +58,7 @@ class HTTP1(H11Protocol):
 
     async def refuse(self, error: APIError) -> None:
         """Answer with `error` where nothing has been answered yet, and end the connection: what follows cannot be understood, or trusted."""
+        await self._close_stream()  # first, for its app must not answer, too
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._site.log.debug("answered %d %s by itself", error.http_status, error.error_code)
             answer = answer_to(error)
@@ -66,12 +68,23 @@ class HTTP1(H11Protocol):
             await self._send_h11_event(h11.EndOfMessage())
         await self.send(Closed())
 
+    async def handle(self, event: Any) -> None:
+        if isinstance(event, RawData) and event.data and self.stream is None and not self._h11.trailing_data[0]:
+            # RFC 9112 section 2.2: line ends before a request are nothing.
+            data = event.data.lstrip(b"\r\n")
+            if not data:
+                return
+            event = RawData(data)
+        await super().handle(event)
+
     async def stream_send(self, event: Event) -> None:
         last = self._site.drain.draining or isinstance(self.stream, WebSocketStream)
         if last and isinstance(event, Response) and event.status_code >= 200:
             headers = [*event.headers, (b"connection", b"close")]
             event = Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
+        if isinstance(event, Response):
+            self._owner.reconsider()  # a WebSocket may be open now
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Leave out hypercorn's ways to HTTP/2 without TLS."""
@@ -108,6 +121,20 @@ class HTTP1(H11Protocol):
             )
         )
 
+    async def _send_h11_event(self, event: Any) -> None:
+        """Send `event`, but hold the head of an answer of known length back for the body that follows at once: one packet is cheaper than two."""
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self._h11.their_state is not h11.ERROR:
+                raise
+            return
+        if type(event) is h11.Response and any(name == b"content-length" for name, _ in event.headers):
+            self._held = data
+            return
+        held, self._held = self._held, b""
+        await self.send(RawData(held + data))
+
     async def _send_error_response(self, status_code: int) -> None:
         # The connection is ended by the caller, and once is enough: `refuse` does both.
         await self.refuse(error_for(status_code))
@@ -122,16 +149,22 @@ class _Turn:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._event = trio.Event()
+        self._waiting = False
 
     async def clear(self) -> None:
         self._event = trio.Event()
 
     async def set(self) -> None:
         self._event.set()
-        self._connection.wake("the next request's turn has come")
+        if self._waiting:
+            self._connection.wake("the next request's turn has come")
 
     async def wait(self) -> None:
-        await self._connection.wait_for(self._event)
+        self._waiting = True
+        try:
+            await self._connection.wait_for(self._event)
+        finally:
+            self._waiting = False
 
     def is_set(self) -> bool:
         return self._event.is_set()

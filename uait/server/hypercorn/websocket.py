@@ -15,11 +15,14 @@ from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
 from uait.errors import APIError, BadRequest
-from uait.server.hypercorn.call import Call
+from uait.server.hypercorn.call import SHORTLY, Call
 from uait.server.refusal import answer_to
 
 CLOSING_SECONDS = 1.0
 """How long the client's part of the closing handshake is waited for."""
+
+HANDLING_SECONDS = 5.0
+"""How long an app that was told of the disconnect may take to handle that, and what came before, if it does not follow the announcement."""
 
 _INFLATED_AT_ONCE = 4096
 _BITS = r"(?:9|1[0-5])"
@@ -151,7 +154,8 @@ class WebSocketStream(WSStream):
             self._closing.set()
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self.code, "reason": self._reason})
-        self._call.gone(cleanly=self.code != CloseReason.ABNORMAL_CLOSURE)
+        patience = HANDLING_SECONDS if self.handshake.accepted else SHORTLY
+        self._call.gone(cleanly=self.code != CloseReason.ABNORMAL_CLOSURE, patience=patience)
 
 
 def without_context_takeover(offers: Iterable[str]) -> list[str]:

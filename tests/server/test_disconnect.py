@@ -1,0 +1,150 @@
+"""When the client goes, the work for it stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from echo import Echo
+from serving import Running, Serve
+from wire import Wire, request
+
+from uait.server.disconnect import SCOPE_KEY
+
+SOON = 0.5
+"""Seconds; the promise is 0.1, and the machine may be busy."""
+
+
+async def until_inside(echo: Echo) -> None:
+    while not echo.inside:
+        await trio.sleep(0.005)
+
+
+async def until_outside(echo: Echo) -> None:
+    with trio.fail_after(SOON):
+        while echo.inside:
+            await trio.sleep(0.005)
+
+
+async def leave(wire: Wire, way: str) -> None:
+    if way == "close":
+        await wire.aclose()
+    elif way == "reset":
+        wire.reset()
+    else:
+        await wire.stream.send_eof()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+@pytest.mark.parametrize("path", ["/wait", "/sse", "/listen"])
+async def test_the_app_is_told_or_cancelled(serve: Serve, echo: Echo, path: str, way: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request(path))
+        await until_inside(echo)
+        await leave(wire, way)
+        await until_outside(echo)
+        assert echo.ended in ([f"{path} cancelled"], [f"{path} returned"])
+        assert running.server.statistics().failed == 0
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_also_while_the_request_is_still_coming(serve: Serve, echo: Echo, way: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Content-Length: 10", method="POST"), b"abc")
+        await until_inside(echo)
+        await leave(wire, way)
+        await until_outside(echo)
+
+
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+async def test_also_behind_pipelined_requests_which_are_not_begun_then(serve: Serve, echo: Echo, way: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/wait"), *[request("/slow")] * 20)
+        await until_inside(echo)
+        await trio.sleep(0.05)
+        await leave(wire, way)
+        await until_outside(echo)
+        await running.settled()
+        assert echo.ended == ["/wait cancelled"]
+
+
+async def test_also_for_a_client_that_does_not_read(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial(receive_buffer=4096) as wire:
+        await wire.send(request("/big"))
+        await until_inside(echo)
+        await trio.sleep(0.1)
+        wire.reset()
+        await until_outside(echo)
+
+
+async def test_the_scope_has_who_announces_it(serve: Serve) -> None:
+    announced = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        with trio.CancelScope() as mine:
+            scope[SCOPE_KEY].add(lambda: mine.cancel(reason="the client left"))
+            await trio.sleep_forever()
+        announced.append(scope[SCOPE_KEY].gone)
+        await trio.lowlevel.checkpoint()
+        announced.append("had a moment for itself")
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(request())
+        await running.settled(1)
+        await trio.sleep(0.05)
+        await wire.aclose()
+        await running.settled()
+    assert announced == [True, "had a moment for itself"]
+
+
+async def test_an_answered_request_announces_nothing(serve: Serve) -> None:
+    gone = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        scope[SCOPE_KEY].add(lambda: gone.append(True))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.ask()
+        await wire.ask()
+    assert gone == []
+
+
+async def test_an_app_that_sends_without_end_to_nobody_does_not_freeze_the_others(serve: Serve) -> None:
+    """hypercorn's send returns without a checkpoint then."""
+    spinning = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        if scope["path"] == "/":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        finally:
+            with trio.move_on_after(0.2, shield=True):
+                spinning.set()
+                while True:
+                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(request("/spin"))
+        await wire.head()
+        wire.reset()
+        await spinning.wait()
+        await still_answers(running)
+
+
+async def still_answers(running: Running) -> None:
+    async with running.dial() as wire:
+        assert (await wire.ask()).status == 204

@@ -1,0 +1,225 @@
+"""HTTP/1.1 as honest clients use it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.lowlevel
+from echo import Echo
+from serving import Serve
+from wire import request
+
+from uait.server import ASGIApp
+
+
+async def test_both_loopback_addresses_answer(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running:
+        for host in ("127.0.0.1", "::1"):
+            async with running.dial(host) as wire:
+                answer = await wire.ask()
+                assert (answer.status, answer.body) == (200, b"hello")
+        assert running.server.addresses == (f"http://127.0.0.1:{running.port}", f"http://[::1]:{running.port}")
+
+
+async def test_a_connection_serves_request_after_request(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        for i in range(20):
+            body = b"x" * i
+            assert (await wire.ask("/echo", method="POST", body=body)).body == body
+        assert running.server.statistics().accepted == 1
+
+
+async def test_pipelined_requests_are_answered_in_their_order(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        bodies = [str(i).encode() for i in range(30)]
+        await wire.send(*(request("/echo", method="POST", body=body) for body in bodies))
+        assert [(await wire.answer()).body for _ in bodies] == bodies
+
+
+async def test_requests_pipelined_behind_a_slow_one_wait_and_are_answered(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/slow"), request("/"))
+        await trio.sleep(0.1)
+        await wire.send(request("/scope"))
+        assert [(await wire.answer()).body[:5] for _ in range(3)] == [b"slow", b"hello", b"{'pat"]
+
+
+async def test_a_request_may_come_byte_by_byte(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        for byte in request("/echo", method="POST", body=b"abc"):
+            await wire.send(bytes([byte]))
+            await trio.sleep(0.001)
+        assert (await wire.answer()).body == b"abc"
+
+
+async def test_a_body_in_chunks_arrives(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Transfer-Encoding: chunked", method="POST"))
+        await wire.send(b"3\r\nabc\r\n2;extension=1\r\nde\r\n0\r\nTrailer: x\r\n\r\n")
+        assert (await wire.answer()).body == b"abcde"
+        assert (await wire.ask()).status == 200
+
+
+async def test_line_ends_before_a_request_are_nothing(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(b"\r\n\r\n", request("/"))
+        assert (await wire.answer()).status == 200
+        await wire.send(b"\r\n")
+        await trio.sleep(0.05)
+        assert (await wire.ask()).status == 200
+
+
+async def test_100_continue_is_sent_to_who_waits_for_it(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Expect: 100-continue", "Content-Length: 3", method="POST"))
+        assert (await wire.head()).status == 100
+        await wire.send(b"abc")
+        assert (await wire.answer()).body == b"abc"
+
+
+async def test_head_has_no_body(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        answer = await wire.ask(method="HEAD")
+        assert answer.headers["content-length"] == "5"
+        assert (await wire.ask()).body == b"hello"  # the connection is where it should be
+
+
+async def test_http_1_0_is_answered_and_closed(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        answer = await wire.ask(version="1.0")
+        assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"hello", "close")
+        assert await wire.rest() == b""
+
+
+async def test_connection_close_is_kept(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either) as running, running.dial() as wire:
+        answer = await wire.ask("/", "Connection: close")
+        assert answer.headers["connection"] == "close"
+        assert await wire.rest() == b""
+
+
+async def test_an_answer_before_the_end_of_the_request_keeps_the_connection(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/", "Content-Length: 5", method="POST"))
+        assert (await wire.answer()).body == b"hello"
+        await wire.send(b"abcde", request("/scope"))
+        assert b"/scope" in (await wire.answer()).body
+
+
+async def test_an_answer_long_before_the_end_of_the_request_reaches_the_client(serve: Serve, echo: Echo) -> None:
+    size = 3_000_000
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/", f"Content-Length: {size}", method="POST"))
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def upload() -> None:
+                try:
+                    for _ in range(size // 1000):
+                        await wire.send(b"x" * 1000)
+                        await trio.lowlevel.checkpoint()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+
+            assert (await wire.answer()).body == b"hello"
+            nursery.cancel_scope.cancel(reason="the answer is here")
+        await running.settled()
+
+
+async def test_a_large_body_goes_both_ways_without_being_collected(serve: Serve, echo: Echo) -> None:
+    piece, count = b"y" * 100_000, 100
+    async with serve(echo, body_bytes=len(piece) * count) as running, running.dial() as wire:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def upload() -> None:
+                await wire.send(request("/mirror", f"Content-Length: {len(piece) * count}", method="POST"))
+                for _ in range(count):
+                    await wire.send(piece)
+
+            answer = await wire.answer()
+        assert answer.body == piece * count
+
+
+async def test_an_app_that_does_not_read_slows_the_client_down(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/wait", "Transfer-Encoding: chunked", method="POST"))
+        sent = 0
+        with trio.move_on_after(0.5):
+            while sent < 200_000_000:
+                await wire.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent += 65536
+        assert sent < 50_000_000  # the system's buffers, and no more than one of ours
+
+
+async def test_the_scope_says_who_asks_what(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        shown = (await wire.ask("/scope?a=%20b", "X-Two: 1", "x-two: 2")).body
+        client = wire.stream.socket.getsockname()  # type: ignore[union-attr]
+        for part in (
+            "'path': '/scope'",
+            "'query_string': b'a=%20b'",
+            "(b'x-two', b'1'), (b'x-two', b'2')",
+            "'http_version': '1.1'",
+            repr(client),
+        ):
+            assert part.encode() in shown
+
+
+async def test_a_url_as_target_is_its_path_at_its_host(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        shown = (await wire.ask("http://other.example/scope?q")).body
+        assert b"'path': '/scope'" in shown
+        assert b"(b'host', b'other.example')" in shown
+
+
+async def test_after_its_answer_an_app_hears_of_the_end(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        assert (await wire.ask("/after")).body == b"done"
+        assert (await wire.ask()).body == b"hello"
+    assert echo.received == [{"type": "http.disconnect"}]
+    assert echo.ended[0] == "/after returned"
+
+
+@pytest.mark.parametrize("path", ["/crash", "/return", "/bad-header", "/bad-status"])
+async def test_an_app_that_fails_before_its_answer_costs_a_500_with_an_error_body(
+    serve: Serve, echo: Echo, path: str
+) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        answer = await wire.ask(path)
+        assert (answer.status, answer.code) == (500, "INTERNAL_ERROR")
+        request_id = answer.json["error"]["request_id"]
+        assert answer.headers["x-request-id"] == request_id
+        assert any(request_id in message for message in running.messages)
+        assert b"on purpose" not in answer.body
+        assert (await wire.ask()).status == 200
+        assert running.server.statistics().failed == 0
+
+
+@pytest.mark.parametrize("path", ["/crash-late", "/return-late", "/short"])
+async def test_an_answer_that_stays_incomplete_ends_the_connection(serve: Serve, echo: Echo, path: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        with pytest.raises(EOFError):
+            await wire.ask(path)
+        assert len([message for message in running.messages if path in message]) == 1
+
+
+async def test_an_incomplete_answer_to_http_1_0_does_not_look_complete(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/crash-late", version="1.0"))
+        with pytest.raises(trio.BrokenResourceError):  # a reset, and not just the end
+            while await wire.stream.receive_some():
+                pass
+
+
+async def test_too_large_a_body_is_413_when_the_app_goes_on_reading(serve: Serve, echo: Echo) -> None:
+    async with serve(echo, body_bytes=1000) as running:
+        async with running.dial() as wire:
+            assert (await wire.ask("/echo", method="POST", body=b"x" * 1000)).status == 200
+        async with running.dial() as wire:
+            await wire.send(request("/count", "Transfer-Encoding: chunked", method="POST"))
+            await wire.send(*[b"80\r\n" + b"x" * 128 + b"\r\n"] * 2000)
+            answer = await wire.answer()
+            assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
+            assert await wire.rest() == b""
+    assert echo.ended[-1] == "/count cancelled"

@@ -1,0 +1,64 @@
+"""Servers of `uait.server` on real sockets, for tests."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+from wire import Wire, dial
+
+from uait.server import ASGIApp, Drain, Server, ServerLimits, bind, open_server
+
+PATIENCE = 20.0
+"""Seconds after which a test has failed instead of hanging."""
+
+
+@attrs.define
+class Running:
+    """A server that runs, and how to reach it."""
+
+    server: Server
+    drain: Drain
+    port: int
+    _messages: Callable[[], list[str]]
+
+    @property
+    def messages(self) -> list[str]:
+        """What has been logged so far."""
+        return self._messages()
+
+    def dial(self, host: str = "127.0.0.1", **options: Any) -> AbstractAsyncContextManager[Wire]:
+        return dial(self.port, host, **options)
+
+    async def settled(self, open_connections: int = 0) -> None:
+        """Wait until so many connections are open."""
+        while self.server.statistics().open != open_connections:
+            await trio.sleep(0.005)
+
+
+Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    messages: Callable[[], list[str]] = list,
+    *,
+    tls: ssl.SSLContext | None = None,
+    host: str = "localhost",
+    **limits: Any,
+) -> AsyncIterator[Running]:
+    """Serve `app` on a free port of both loopback addresses. `limits` are fields of `ServerLimits`."""
+    drain = Drain()
+    sockets = bind(host, 0)
+    try:
+        with trio.fail_after(PATIENCE):
+            async with open_server(app, sockets, limits=ServerLimits(**limits), drain=drain, tls=tls) as server:
+                yield Running(server, drain, sockets[0].getsockname()[1], messages)
+    finally:
+        for sock in sockets:
+            sock.close()
