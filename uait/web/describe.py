@@ -17,6 +17,7 @@ class Description:
     """See `describe`."""
 
     body: Any = None
+    body_optional: bool = False
     query: Any = None
     returns: Any = None
     status: int | None = None
@@ -31,6 +32,7 @@ class Description:
 def describe(
     *,
     body: Any = None,
+    body_optional: bool = False,
     query: Any = None,
     returns: Any = None,
     status: int | None = None,
@@ -45,6 +47,7 @@ def describe(
 
     Args:
         body: type of the JSON body, where the handler does not call `body(...)` itself.
+        body_optional: it may be left out.
         query: class of the query parameters, where it does not call `query(...)` itself.
         returns: type of the answer, instead of the return annotation.
         status: of success; else 204 for None, the Literal of a `tuple[X, Literal[201]]`, or 200.
@@ -57,6 +60,7 @@ def describe(
     """
     description = Description(
         body=body,
+        body_optional=body_optional,
         query=query,
         returns=returns,
         status=status,

@@ -141,7 +141,7 @@ def _operation(app: App, schemas: Schemas, path: str, handler: Any, description:
     body = description.body or found.body
     if body is not None:
         content = {"application/json": {"schema": schemas.of(body, incoming=True)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not description.body_optional, "content": content}
     operation["responses"] = _responses(app, schemas, path, found, description)
     if path in PUBLIC and app.authenticator.required:
         operation["security"] = []
