@@ -155,7 +155,7 @@ async def test_nobody_is_there_and_all_are_ill_are_two_answers(make_catalog):
         catalog.pick("greeter")
     await catalog.register(Registration(**GREETER, tags=["eu"]))
     assert catalog.pick("greeter", tags=["eu"]).id == "one"
-    with pytest.raises(Unavailable):
+    with pytest.raises(NotFound):
         catalog.pick("greeter", tags=["us"])
 
     await catalog.heartbeat("one", Heartbeat(health=Health.CRITICAL, note="on fire"))

@@ -107,7 +107,9 @@ async def test_a_tcp_check_connects(answering):
         Check(http="http://127.0.0.1:99999/"),
         Check(http="http://[::1/"),
         Check(http="http://a..b/"),
-        Check(tcp="\udce4:1"),
+        Check(tcp="..:1"),
+        Check(tcp="[::1:1"),
+        Check(tcp="x" * 290 + ":1"),
     ],
 )
 async def test_what_cannot_be_reached_is_critical_and_never_an_exception(check):

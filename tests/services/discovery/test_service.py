@@ -200,3 +200,13 @@ async def test_not_to_watch_is_not_to_watch(run_service):
     async with run_service(discovery) as client:
         for path in ("/services?watch=false", "/services?watch=0"):
             assert "services" in (await client.get(path)).json()
+
+
+async def test_a_heartbeat_needs_no_body_and_its_schema_says_so(run_service):
+    async with run_service(discovery) as client:
+        document = (await client.get("/openapi.json")).json()
+        await client.post("/register", json=GREETER)
+
+        assert document["paths"]["/heartbeat/{instance_id}"]["put"]["requestBody"]["required"] is False
+        assert (await client.put("/heartbeat/greeter-1")).status_code == 200
+        assert (await client.put("/heartbeat/greeter-1", json={"health": "fine"})).status_code == 422

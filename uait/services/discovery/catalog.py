@@ -119,12 +119,12 @@ class Catalog:
     def pick(self, name: str, *, tags: Sequence[str] = ()) -> Instance:
         """One instance of a service, taking turns. Raises NotFound, and Unavailable where none is to be used."""
         found = self.lookup(name, tags=tags)
+        if not found:
+            raise NotFound(f"No instance of {name!r} has all of these tags.", code="INSTANCE_NOT_FOUND")
         chosen = self.registry.pick(found)
         if chosen is None:
             raise Unavailable(
-                f"No instance of {name!r} is well enough to be used."
-                if found
-                else f"No instance of {name!r} has the tags that were asked for.",
+                f"No instance of {name!r} is well enough to be used.",
                 code="NO_HEALTHY_INSTANCE",
                 details={"instances": [{"id": one.id, "health": one.health, "note": one.note} for one in found]},
             )

@@ -57,12 +57,14 @@ class Check:
     http: str | None = attrs.field(
         default=None,
         validator=validators.optional(
-            validators.and_(validators.max_len(2048), validators.matches_re(r"https?://[^\s/]\S*"))
+            validators.and_(validators.max_len(2048), validators.matches_re(r"https?://[!-.0-~][!-~]*"))
         ),
     )
     tcp: str | None = attrs.field(
         default=None,
-        validator=validators.optional(validators.and_(validators.max_len(300), validators.matches_re(r"\S+:\d{1,5}"))),
+        validator=validators.optional(
+            validators.and_(validators.max_len(300), validators.matches_re(r"[!-~]+:[0-9]{1,5}"))
+        ),
     )
     interval: float = attrs.field(default=10.0, validator=[validators.ge(1), validators.le(86400)])
     timeout: float = attrs.field(default=5.0, validator=[validators.gt(0), validators.le(60)])

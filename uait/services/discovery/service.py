@@ -13,7 +13,7 @@ from uait.services.discovery.catalog import Catalog
 from uait.services.discovery.model import DiscoverySettings, Heartbeat, Instance, Registration
 from uait.services.discovery.own import own_instances
 from uait.services.discovery.store import MIGRATIONS, Store
-from uait.web import accepts, body, event_stream, query
+from uait.web import accepts, body, describe, event_stream, query
 
 BASE = "/api/v1/discovery"
 
@@ -46,19 +46,11 @@ class Instances:
 
 
 @attrs.frozen
-class WatchQuery:
-    """`watch`: stay, and be told of changes as server-sent events."""
-
-    watch: bool = False
-
-
-@attrs.frozen
 class InstancesQuery:
-    """`passing`: only those that pass. `tag`: only those with all of these tags. `watch`: stay, and be told of changes as server-sent events."""
+    """`passing`: only those that pass. `tag`: only those with all of these tags."""
 
     passing: bool = False
     tag: list[str] = attrs.field(factory=list)
-    watch: bool = False
 
 
 @attrs.frozen
@@ -121,16 +113,17 @@ def _app(ctx: Context, catalog: Catalog) -> ASGIApp:
 
     @app.put("/heartbeat/<id:instance_id>")
     @app.put(f"{BASE}/heartbeat/<id:instance_id>")
+    @describe(body_optional=True)
     async def heartbeat(instance_id: str) -> Instance:
-        """An instance says that it is there, and, where it wants to, how it is. The body may be left out."""
+        """An instance says that it is there, and, where it wants to, how it is."""
         given = await request.get_data()
         return await catalog.heartbeat(instance_id, await body(Heartbeat) if given else Heartbeat())
 
     @app.get("/services")
     @app.get(f"{BASE}/services")
     async def list_services() -> Services | Response:
-        """All services and their instances; with `watch`, or where server-sent events are accepted, a snapshot of them and all changes as they happen."""
-        if query(WatchQuery).watch or accepts("text/event-stream"):
+        """All services and their instances. With `?watch`, or where server-sent events are accepted: a snapshot of them and every change, without end."""
+        if _watches():
             return watch(None)
         services = catalog.registry.by_name()
         return Services(services=services, total=len(catalog.registry))
@@ -138,10 +131,10 @@ def _app(ctx: Context, catalog: Catalog) -> ASGIApp:
     @app.get("/services/<id:name>")
     @app.get(f"{BASE}/services/<id:name>")
     async def list_instances(name: str) -> Instances | Response:
-        """The instances of one service; with `watch`, or where server-sent events are accepted, a snapshot of them and all changes as they happen."""
-        wanted = query(InstancesQuery)
-        if wanted.watch or accepts("text/event-stream"):
+        """The instances of one service. With `?watch`, or where server-sent events are accepted: a snapshot of them and every change, without end."""
+        if _watches():
             return watch(name)
+        wanted = query(InstancesQuery)
         found = catalog.lookup(name, passing=wanted.passing, tags=wanted.tag)
         return Instances(name=name, instances=found, total=len(found))
 
@@ -152,3 +145,13 @@ def _app(ctx: Context, catalog: Catalog) -> ASGIApp:
         return catalog.pick(name, tags=query(PickQuery).tag)
 
     return app
+
+
+@attrs.frozen
+class _WatchQuery:
+    watch: bool = False
+
+
+def _watches() -> bool:
+    # Not in the handler, so not in /openapi.json: whoever tries out what stands there should not wait for an answer that never ends.
+    return query(_WatchQuery).watch or accepts("text/event-stream")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import orjson
@@ -171,9 +171,9 @@ def _read(fields: dict[str, Any]) -> Inbound:
 
 @attrs.frozen(kw_only=True)
 class BroadcastRequest:
-    """The body of `POST /broadcast`; give `content`, `data`, or both. Without `room` it goes to every client."""
+    """The body of `POST /broadcast`. Without `room` it goes to every client; into a room that nobody is in, to nobody."""
 
-    type: MessageType = attrs.field(default=MessageType.BROADCAST)
+    type: Literal["chat", "status", "typing", "presence", "notification", "broadcast"] = "broadcast"
     room: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(ROOM_LENGTH)))
     content: str | None = None
     data: Any = None

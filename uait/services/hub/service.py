@@ -8,7 +8,7 @@ import trio
 from attrs import validators
 from quart import websocket
 
-from uait.errors import NotFound, Problem, ValidationFailed
+from uait.errors import NotFound
 from uait.kernel.service import Context, service
 from uait.server.asgi import ASGIApp
 from uait.services.hub.connection import Client, serve_client
@@ -21,11 +21,9 @@ from uait.services.hub.model import (
     HubSettings,
     Message,
     MessageType,
-    Refused,
     RoomInfo,
     RoomList,
     Stats,
-    check_room,
 )
 from uait.services.hub.rooms import Rooms
 from uait.web import body, query, user_id
@@ -71,7 +69,10 @@ async def hub(ctx: Context) -> ASGIApp:
     @app.post("/broadcast")
     async def broadcast() -> Broadcast:
         """Send a message to everybody, or to everybody in a room."""
-        message = _message(await body(BroadcastRequest), user_id())
+        said = await body(BroadcastRequest)
+        message = Message(
+            type=MessageType(said.type), user_id=user_id(), room=said.room, content=said.content, data=said.data
+        )
         return Broadcast(id=message.id, recipients=rooms.publish(message))
 
     @app.get("/rooms")
@@ -128,19 +129,3 @@ async def hub(ctx: Context) -> ASGIApp:
         )
 
     return app
-
-
-def _message(request: BroadcastRequest, sender: str) -> Message:
-    problems = []
-    if request.type is MessageType.ERROR:
-        problems.append(Problem("$.type", "'error' is the server's alone"))
-    if request.content is None and request.data is None:
-        problems.append(Problem("$", "give 'content', 'data', or both"))
-    if request.room is not None:
-        try:
-            check_room(request.room)
-        except Refused as refused:
-            problems.append(Problem("$.room", refused.text))
-    if problems:
-        raise ValidationFailed(problems)
-    return Message(type=request.type, user_id=sender, room=request.room, content=request.content, data=request.data)

@@ -89,7 +89,7 @@ class Conductor:
         """Choose services, and say why."""
         choices, unknown = await self._choose(asked)
         explanation = Explanation(
-            userRequest=asked.user_request or "",
+            userRequest=asked.user_request,
             choices=choices,
             skipped=unknown,
             timeoutSeconds=round(self._time(), 3),
@@ -127,7 +127,7 @@ class Conductor:
             return take_named(asked.services, candidates)
         settings = self._settings
         fit = choose(
-            asked.user_request or "",
+            asked.user_request,
             [candidate for candidate in candidates if candidate.intents],
             threshold=settings.threshold,
             most=settings.most,
@@ -155,7 +155,7 @@ class Conductor:
     def _answer(self, asked: OrchestrateRequest, outcomes: Sequence[Outcome], mode: Mode, seconds: float) -> Answer:
         synthesis = synthesise(outcomes)
         data = Data(
-            userRequest=asked.user_request or "",
+            userRequest=asked.user_request,
             services={outcome.name: outcome.as_json() for outcome in outcomes},
             synthesis=synthesis,
             summary=Summary(
@@ -173,7 +173,7 @@ def in_milliseconds(seconds: float) -> str:
 
 
 def _task(asked: OrchestrateRequest) -> Task:
-    return Task(text=asked.user_request or "", context=asked.context or {}, priority=asked.priority)
+    return Task(text=asked.user_request, context=asked.context or {}, priority=asked.priority)
 
 
 def _progress(outcome: Outcome) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,15 @@ class OrchestrateRequest:
     """The body of `POST /orchestrate`.
 
     Attributes:
-        user_request: what the user wants, in words. Without it: 400 `MISSING_REQUEST`.
+        user_request: what the user wants, in words. Without it, or with nothing but spaces: 400 `MISSING_REQUEST`.
         context: handed to the services. `conversation_id` and `model`, where they are texts, are the chat service's.
         services: names of the services to run; left out or empty, they are chosen by what they declare. A name that nobody has is answered as `skipped`.
         priority: handed to the services; what it means is theirs.
     """
 
-    user_request: str | None = attrs.field(
-        alias="userRequest", default=None, validator=validators.optional(validators.max_len(100_000))
+    user_request: str = attrs.field(
+        alias="userRequest",
+        validator=validators.and_(validators.max_len(100_000), validators.matches_re(r"\S", func=re.search)),
     )
     context: dict[str, Any] | None = None
     services: list[str] | None = attrs.field(default=None, validator=validators.optional(validators.max_len(32)))

@@ -23,7 +23,7 @@ from uait.services.orchestrator.model import (
     OrchestratorSettings,
 )
 from uait.storage.ids import utc_now
-from uait.web import Event, accepts, body, describe, event_stream
+from uait.web import Event, accepts, describe, event_stream, json_body, structure
 
 BASE = "/api/v1"
 
@@ -44,7 +44,7 @@ async def orchestrator(ctx: Context) -> ASGIApp:
 
     @app.post("/orchestrate")
     @app.post(f"{BASE}/orchestrate")
-    @describe(returns=Answer, streams=True)
+    @describe(body=OrchestrateRequest, returns=Answer, streams=True)
     async def orchestrate() -> Any:
         """Run the services that the request needs and answer with all they say; where server-sent events are accepted, with each result as it comes."""
         asked = await _asked()
@@ -54,6 +54,7 @@ async def orchestrator(ctx: Context) -> ASGIApp:
 
     @app.post("/orchestrate/explain")
     @app.post(f"{BASE}/orchestrate/explain")
+    @describe(body=OrchestrateRequest)
     async def explain() -> ExplainAnswer:
         """Say which services would be run, and why, without running them."""
         return await conductor.explain(await _asked())
@@ -63,12 +64,14 @@ async def orchestrator(ctx: Context) -> ASGIApp:
 
 async def _asked() -> OrchestrateRequest:
     try:
-        asked = await body(OrchestrateRequest)
+        data = await json_body()
     except InvalidJSON as error:
         raise BadRequest(error.text) from error
-    if asked.user_request is None or not asked.user_request.strip():
-        raise BadRequest("Say in 'userRequest' what is wanted.", code="MISSING_REQUEST")
-    return asked
+    if isinstance(data, dict):
+        request = data.get("userRequest")
+        if request is None or (isinstance(request, str) and not request.strip()):
+            raise BadRequest("Say in 'userRequest' what is wanted.", code="MISSING_REQUEST")
+    return structure(data, OrchestrateRequest)
 
 
 def _stream(conductor: Conductor, asked: OrchestrateRequest) -> Response:
