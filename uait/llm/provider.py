@@ -71,6 +71,8 @@ class Provider(Protocol):
 
         Entering returns when the provider has accepted the question, so that a refusal is raised before anything is answered. Leaving the block, or being cancelled anywhere in it, ends the question at
         the provider and closes its connection where the answer was not read to its end. It may be entered in one task, read in another and left in a third.
+
+        The iterator may have a method `ready()` that gives the chunks which have arrived already, so that they can go on together.
         """
 
     async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:

@@ -16,7 +16,7 @@ import trio
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader, read_usage, render_request
-from uait.llm.http import ProviderHTTP, pieces, translated
+from uait.llm.http import ProviderHTTP, pieces
 from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
 from uait.llm.sse import EventTooLarge, ServerSentEvent, SSEParser
@@ -154,6 +154,11 @@ class _Stream:
             await self._read()
         return self._ready.popleft()
 
+    def ready(self) -> list[Chunk]:
+        """What has arrived already, and need not be waited for."""
+        ready, self._ready = list(self._ready), deque()
+        return ready
+
     async def _read(self) -> None:
         try:
             data = await self._receive()
@@ -190,15 +195,19 @@ class _Stream:
         now = trio.current_time()
         finished = self._reader.finish is not None
         deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
+        # Once for every token: no context managers made of generators here.
+        failure: APIError
         try:
-            with translated(self._provider), trio.fail_at(min(deadline, self._total)):
+            with trio.CancelScope(deadline=min(deadline, self._total)):
                 return await self._source.__anext__()
+            failure = upstream.too_slow(self._provider, "did not go on with its answer")
         except StopAsyncIteration:
             return None
-        except APIError:
-            if finished:
-                return None
-            raise
+        except httpx.HTTPError as error:
+            failure = upstream.from_transport(self._provider, error)
+        if finished:
+            return None
+        raise failure
 
     def _rest(self) -> list[ServerSentEvent]:
         """What stood after the last blank line: a last event without one, or an error that is not even an event."""

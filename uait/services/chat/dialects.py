@@ -92,11 +92,13 @@ class _Events:
         self._collected = Collected()
         self._stack = AsyncExitStack()
         self._chunks: AsyncIterator[Chunk] | None = None
+        self._ready: Callable[[], list[Chunk]] = list
         self._started = self._ended = False
 
     async def open(self, target: Target) -> None:
         try:
             self._chunks = await self._stack.enter_async_context(target.provider.stream(self._question))
+            self._ready = getattr(self._chunks, "ready", self._ready)
         except trio.Cancelled:
             self._record(self._collected.counted(self._question))
             raise
@@ -111,12 +113,18 @@ class _Events:
         if self._ended or self._chunks is None:
             raise StopAsyncIteration
         async for chunk in self._chunks:
-            self._collected.add(chunk)
-            data = self._stream.chunk(chunk)
+            data = self._take(chunk)
+            # What came in one piece goes on in one piece.
+            for more in self._ready():
+                data += self._take(more)
             if data:
                 return data
         self._ended = True
         return self._stream.end(self._collected.counted(self._question))
+
+    def _take(self, chunk: Chunk) -> bytes:
+        self._collected.add(chunk)
+        return self._stream.chunk(chunk)
 
     async def aclose(self) -> None:
         """End the question at the provider, and count. Idempotent; bounded also where the caller is cancelled."""

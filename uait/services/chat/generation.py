@@ -18,7 +18,7 @@ from uait.llm.messages import Chunk, Collected, GenerateRequest
 from uait.services.chat.model import ChatAnswer
 from uait.services.chat.store import Turn
 
-BEHIND = 32
+BEHIND = 256
 """Pieces that a viewer may be behind and still get one by one."""
 
 
