@@ -185,6 +185,38 @@ async def test_an_answer_over_the_limit_is_refused(listen, client_of, monkeypatc
             await client.get_json("/")
 
 
+@pytest.mark.parametrize("length", ["3", "50"])
+async def test_a_body_that_is_not_as_long_as_it_says_is_not_sent_on(listen, client_of, length):
+    closed = False
+
+    async def parts():
+        nonlocal closed
+        try:
+            yield b"12"
+            yield b"34"
+        finally:
+            closed = True
+
+    server = await listen(hangs)
+    async with client_of(server.address) as client:
+        with trio.fail_after(SOON), pytest.raises(ValueError, match="than its Content-Length"):
+            await client.request("POST", "/", content=parts(), headers={"Content-Length": length})
+    assert closed
+    assert b"34" not in b"".join(server.requests) or length == "50"
+
+
+async def test_an_answer_before_the_end_of_the_body_costs_the_connection(listen, client_of):
+    async def parts():
+        yield b"1"
+        await trio.sleep_forever()
+
+    server = await listen(says(OK))
+    async with client_of(server.address) as client:
+        assert (await client.request("POST", "/", content=parts())).json() == {}
+        assert await client.get_json("/") == {}
+    assert server.connections == 2
+
+
 # Which instance
 
 

@@ -16,7 +16,7 @@ import trio
 
 from uait.calls.context import SCOPE_KEY, CallContext, outgoing_call
 from uait.calls.deadline import remaining, within
-from uait.calls.inprocess import CLOSE_TIMEOUT, Content, Exchange, fetch, http_scope, open_exchange
+from uait.calls.inprocess import Content, Exchange, fetch, http_scope, open_exchange
 from uait.calls.message import (
     Answer,
     AnswerStream,
@@ -81,8 +81,7 @@ class Calls:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
-            await self.remote.aclose()
+        self.remote.close()
 
     def client(self, name: str) -> ServiceClient:
         """The client for the service `name`. It need not exist yet: whether it does is seen at each call."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 
 import httptools
 import httpx
@@ -57,14 +57,14 @@ class Connection:
             StaleConnection: see there.
             httpx.TransportError: it broke, or the other side does not speak HTTP.
         """
-        head = render_head(request)
+        head = render_head(request.method, request.url.raw_path, request.headers.raw)
         answer = Answer(self, request.method, release)
         try:
             body = request.content
         except httpx.RequestNotRead:
             body = None
         if body is not None and len(body) <= TOGETHER_BYTES:
-            await self._send(head + body, answer)
+            await self.send(head + body, answer)
             await answer.read_head()
             return answer
         failure: Exception | None = None
@@ -73,7 +73,8 @@ class Connection:
             async def send() -> None:
                 nonlocal failure
                 try:
-                    await self._send_long(request, head, body, answer)
+                    assert isinstance(request.stream, httpx.AsyncByteStream)
+                    await self.send_long(head, request.stream if body is None else body, answer)
                 except Exception as error:
                     failure = error
                     nursery.cancel_scope.cancel(reason="the request's body failed")
@@ -88,30 +89,30 @@ class Connection:
             raise failure
         return answer
 
-    async def _send(self, data: bytes, answer: Answer) -> None:
+    async def send(self, data: bytes, answer: Answer) -> None:
+        """Send a request, or a part of it. What goes wrong is noted: the other side may have answered before it closed, and if not, reading says so."""
         try:
             await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # It may have answered before it closed; if not, reading says what is wrong.
             answer.sending_failed = True
 
-    async def _send_long(self, request: httpx.Request, head: bytes, body: bytes | None, answer: Answer) -> None:
-        answer.reusable = False
-        if body is not None:
-            await self._send(head + body, answer)
+    async def send_long(self, head: bytes, body: bytes | AsyncIterable[bytes], answer: Answer) -> None:
+        """Send a request while its answer is waited for, or read."""
+        answer.sending = True
+        if isinstance(body, bytes):
+            await self.send(head + body, answer)
         else:
-            await self._send_parts(request, head, answer)
-        answer.reusable = not answer.sending_failed
+            await self._send_parts(head, body, answer)
+        answer.sending = answer.sending_failed
 
-    async def _send_parts(self, request: httpx.Request, head: bytes, answer: Answer) -> None:
+    async def _send_parts(self, head: bytes, body: AsyncIterable[bytes], answer: Answer) -> None:
         chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
-        await self._send(head, answer)
-        assert isinstance(request.stream, httpx.AsyncByteStream)
-        async for part in request.stream:
+        await self.send(head, answer)
+        async for part in body:
             if part and not answer.sending_failed:
-                await self._send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part, answer)
+                await self.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part, answer)
         if chunked and not answer.sending_failed:
-            await self._send(b"0\r\n\r\n", answer)
+            await self.send(b"0\r\n\r\n", answer)
 
 
 class Answer(httpx.AsyncByteStream):
@@ -119,7 +120,8 @@ class Answer(httpx.AsyncByteStream):
 
     Attributes:
         complete: the body was read to its end.
-        reusable: the connection could serve another question once the answer is complete.
+        reusable: nothing in the answer forbids that the connection serves again.
+        sending: not all of the request is out yet.
     """
 
     def __init__(self, connection: Connection, method: str, release: Callable[[Answer], None]) -> None:
@@ -127,6 +129,7 @@ class Answer(httpx.AsyncByteStream):
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
         self.reusable = True
+        self.sending = False
         self.sending_failed = False
         self._release: Callable[[Answer], None] | None = release
         self._connection = connection
@@ -136,6 +139,11 @@ class Answer(httpx.AsyncByteStream):
         self._keep_alive = False
         self._pieces: deque[bytes] = deque()
         self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def frees_connection(self) -> bool:
+        """Whether the connection can serve another question now."""
+        return self.complete and self.reusable and not self.sending
 
     # What httptools calls while it parses.
 
@@ -222,15 +230,15 @@ class Answer(httpx.AsyncByteStream):
             raise httpx.ReadError(str(error) or "the connection broke") from error
 
 
-def render_head(request: httpx.Request) -> bytes:
+def render_head(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The request line and headers.
 
     Raises:
         httpx.LocalProtocolError: something in it would break the message apart.
     """
-    parts = [request.method.encode("ascii"), request.url.raw_path]
+    parts = [method.encode("ascii"), target]
     lines = [b"%b %b HTTP/1.1" % (parts[0], parts[1])]
-    for name, value in request.headers.raw:
+    for name, value in headers:
         parts += (name, value)
         lines.append(b"%b: %b" % (name, value))
     if _FORBIDDEN.search(b"".join(parts)) or b" " in parts[1]:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from uait.calls.duplex import Answer, NoAnswer, NotSent, Pool, open_answer
+from uait.calls.duplex import Answer, NoAnswer, NotSent, open_answer
 from uait.calls.inprocess import Content, RawHeaders
+from uait.calls.pool import Pool
 from uait.calls.resilience import Bulkhead, CircuitBreaker, RetryBudget, full_jitter
 from uait.errors import Unavailable, UpstreamError
 
@@ -57,13 +58,13 @@ class Remote:
 
     def __init__(self, lookup: Callable[[str], Awaitable[Any]]) -> None:
         self._lookup = lookup
-        self._pool = Pool()
+        self.pool = Pool()
         self._known: OrderedDict[tuple[str, int], Instance] = OrderedDict()
         self._budget = RetryBudget()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connections that are kept."""
-        await self._pool.aclose()
+        self.pool.close()
 
     def open(
         self, name: str, method: str, target: bytes, headers: RawHeaders, content: Content
@@ -73,7 +74,7 @@ class Remote:
         def send(instance: Instance) -> AbstractAsyncContextManager[Answer]:
             host = [(b"host", instance.authority.encode())]
             return open_answer(
-                self._pool, instance.host, instance.port, method, target, [*host, *headers], content, name=name
+                self.pool, instance.host, instance.port, method, target, [*host, *headers], content, name=name
             )
 
         repeatable = method in IDEMPOTENT and (content is None or isinstance(content, bytes))

@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from uait.calls.http1 import Answer, Connection, StaleConnection
+from uait.calls.pool import Origin, Pool
 
 T = TypeVar("T")
 
@@ -36,11 +37,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
     def __init__(
         self, *, idle_per_origin: int = 64, idle_timeout: float = 15.0, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        self._idle: dict[tuple[str, str, int], list[Connection]] = {}
-        self._idle_per_origin = idle_per_origin
-        self._idle_timeout = idle_timeout
-        self._ssl_context = ssl_context
-        self._closed = False
+        self._pool = Pool(idle_per_origin=idle_per_origin, idle_timeout=idle_timeout, ssl_context=ssl_context)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Ask, and return the answer as soon as its head is there. Its `stream` is an `Answer`, which can be iterated directly.
@@ -54,7 +51,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         times = request.extensions.get("timeout", {})
         with _about(request):
-            connection = self._take(origin) or await self._connect(origin, times.get("connect"))
+            connection = self._pool.take(origin) or await self._connect(origin, times.get("connect"))
             while True:
                 try:
                     exchange = partial(connection.exchange, request, self._releaser(origin, connection))
@@ -75,58 +72,18 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the idle connections. Those in use are closed when their answers are."""
-        self._closed = True
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
+        self._pool.close()
 
-    def _take(self, origin: tuple[str, str, int]) -> Connection | None:
-        connections = self._idle.get(origin)
-        oldest = trio.current_time() - self._idle_timeout
-        while connections:
-            connection = connections.pop()
-            if connection.idle_since >= oldest and connection.quiet():
-                return connection
-            connection.close()
-        return None
-
-    def _releaser(self, origin: tuple[str, str, int], connection: Connection) -> Callable[[Answer], None]:
+    def _releaser(self, origin: Origin, connection: Connection) -> Callable[[Answer], None]:
         def release(answer: Answer) -> None:
-            if self._closed or not (answer.complete and answer.reusable):
-                connection.close()
-                return
-            connection.used, connection.idle_since = True, trio.current_time()
-            connections = self._idle.setdefault(origin, [])
-            connections.append(connection)
-            if len(connections) > self._idle_per_origin:
-                connections.pop(0).close()
+            self._pool.give_back(origin, connection, reusable=answer.frees_connection)
 
         return release
 
-    async def _connect(self, origin: tuple[str, str, int], timeout: float | None) -> Connection:
-        return await _limited(lambda: self._open(origin), timeout, httpx.ConnectTimeout("no connection in time"))
-
-    async def _open(self, origin: tuple[str, str, int]) -> Connection:
-        scheme, host, port = origin
-        try:
-            stream = await trio.open_tcp_stream(host.strip("[]"), port)
-        except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(str(error)) from error
-        if scheme == "http":
-            return Connection(stream)
-        if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
-        secure = trio.SSLStream(stream, self._ssl_context, server_hostname=host, https_compatible=True)
-        connection = Connection(secure)
-        try:
-            await secure.do_handshake()
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, trio.BrokenResourceError):
-                raise httpx.ConnectError(f"no TLS connection: {error.__cause__ or error}") from error
-            raise
-        return connection
+    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
+        return await _limited(
+            lambda: self._pool.connect(origin), timeout, httpx.ConnectTimeout("no connection in time")
+        )
 
 
 class _Timed(httpx.AsyncByteStream):

@@ -46,7 +46,8 @@ async def proxy_websocket(
     headers = [(key, value) for key, value in forwarded_headers(scope, call) if key not in _OWN]
 
     def dial(instance: Instance) -> AbstractAsyncContextManager[WebSocket]:
-        return open_websocket(instance, scope_target(scope), scope.get("subprotocols", ()), headers, name=name)
+        subprotocols = scope.get("subprotocols", ())
+        return open_websocket(remote.pool, instance, scope_target(scope), subprotocols, headers, name=name)
 
     await receive()  # websocket.connect
     async with remote.attempt(name, dial, repeatable=True) as websocket:

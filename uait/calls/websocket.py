@@ -25,6 +25,7 @@ from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from uait.calls.duplex import NoAnswer, connect
 from uait.calls.inprocess import RawHeaders
+from uait.calls.pool import Pool
 from uait.calls.remote import Instance
 from uait.errors import APIError, UpstreamError, from_response
 
@@ -54,7 +55,7 @@ class WebSocket:
     Pings are answered while somebody receives. `last_heard` is when anything came last, on trio's clock.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.subprotocol: str | None = None
         self.last_heard = trio.current_time()
         self._stream = stream
@@ -160,7 +161,7 @@ def _refusal(status: int, body: bytes, name: str) -> APIError:
 
 @asynccontextmanager
 async def open_websocket(
-    instance: Instance, target: bytes, subprotocols: Sequence[str], headers: RawHeaders, *, name: str
+    pool: Pool, instance: Instance, target: bytes, subprotocols: Sequence[str], headers: RawHeaders, *, name: str
 ) -> AsyncIterator[WebSocket]:
     """Connect to `instance`. However the block ends, the connection is closed then, without waiting for the other side.
 
@@ -168,9 +169,9 @@ async def open_websocket(
         NotSent, NoAnswer: there is nobody, or nobody who speaks WebSocket.
         APIError: the instance refuses, with this answer.
     """
-    stream = await connect(instance.host, instance.port)
+    connection = await connect(pool, ("http", instance.host, instance.port))
     try:
-        websocket = WebSocket(stream)
+        websocket = WebSocket(connection.stream)
         with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_TIMEOUT) as scope:
             try:
                 await websocket.handshake(instance.authority, target.decode("ascii"), subprotocols, headers, name)
@@ -180,4 +181,4 @@ async def open_websocket(
             raise NoAnswer from trio.TooSlowError()
         yield websocket
     finally:
-        await trio.aclose_forcefully(stream)
+        connection.close()
