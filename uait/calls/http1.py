@@ -7,7 +7,6 @@ synchronous call, so that it needs no shield when a scope is cancelled.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
 
 import httptools
@@ -137,7 +136,7 @@ class Answer(httpx.AsyncByteStream):
         self._has_head = False
         self._until_close = True
         self._keep_alive = False
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
 
     @property
@@ -207,7 +206,12 @@ class Answer(httpx.AsyncByteStream):
                 self.complete, self.reusable = True, False
             else:
                 raise httpx.RemoteProtocolError("the connection was closed before the answer was complete")
-        return self._pieces.popleft()
+        if len(self._pieces) == 1:
+            return self._pieces.pop()
+        # Chunks that came together go on together.
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
 
     async def aclose(self) -> None:
         """Let go of the connection: it serves again where the answer was read to its end, and is closed otherwise. Idempotent; never waits."""
