@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uait.services.gateway.routes import Target, find_target
 
@@ -59,3 +63,17 @@ def test_a_quoted_name_is_that_name():
 )
 def test_what_can_be_no_service_has_no_target(path):
     assert find(path) is None
+
+
+PIECES = st.sampled_from(
+    [b"/", b"//", b"api", b"v1", b"chat", b"memory", b"%2F", b"%2e%2e", b"..", b"%", b"%zz", b"%ff", b"a", b"?"]
+)
+
+
+@given(st.lists(st.one_of(PIECES, st.binary(max_size=4)), max_size=12).map(b"".join))
+def test_any_path_has_a_target_that_makes_sense_or_none(path):
+    target = find_target(b"/api" + path, lambda name: name)
+    if target is not None:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", target.service)
+        assert target.raw_path.startswith(b"/")
+        assert target.path.startswith("/")
