@@ -46,7 +46,10 @@ class ProviderHTTP:
         self.timeouts = timeouts
         self._base_url = base_url.rstrip("/")
         # Compression would only hold tokens back.
-        self._headers = {"accept-encoding": "identity", "user-agent": "uait", **headers}
+        self._headers = httpx.Headers({"accept-encoding": "identity", "user-agent": "uait", **headers})
+        self._post_headers = httpx.Headers({**self._headers, "content-type": "application/json"})
+        # Parsing a URL is a good part of what a short question costs.
+        self._urls: dict[str, httpx.URL] = {}
         self._transport = transport or TrioTransport()
 
     async def aclose(self) -> None:
@@ -62,13 +65,13 @@ class ProviderHTTP:
         Raises:
             APIError: the provider cannot be reached, or refuses.
         """
-        headers = self._headers
-        if body is not None:
-            headers = {**headers, "content-type": "application/json"}
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = httpx.URL(self._base_url + path)
         request = httpx.Request(
             method,
-            self._base_url + path,
-            headers=headers,
+            url,
+            headers=self._headers if body is None else self._post_headers,
             content=None if body is None else orjson.dumps(body),
             extensions={"timeout": {"connect": self.timeouts.connect}, REPLAYABLE: True},
         )
