@@ -17,7 +17,7 @@ from uait.errors import APIError, BadRequest, NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.web.codec import from_json, to_json
 from uait.web.connection import HTTPConnection
-from uait.web.edge import Edge
+from uait.web.edge import PUBLIC, Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
 from uait.web.health import BUILT_IN, add_health_routes
 from uait.web.identity import Authenticator
@@ -41,6 +41,7 @@ class App(QuartTrio):
         ctx: the incarnation of the service that it belongs to.
 
     Attributes:
+        public: paths that need no key where keys are configured; a probe has none.
         openapi_extensions: called with the OpenAPI document to add what the routes do not tell, as mounts.
     """
 
@@ -52,6 +53,7 @@ class App(QuartTrio):
         super().__init__("uait.web", static_folder=None, template_folder=None, root_path="/", instance_path="/")
         self.context = ctx
         self.authenticator = Authenticator(ctx.host_settings.keys)
+        self.public = set(PUBLIC)
         self.metrics = HTTPMetrics(ctx.registry)
         self.json = _JSON(self)
         self.session_interface = _NoSessions()  # type: ignore[assignment]

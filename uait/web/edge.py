@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uait.web.app import App
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
-"""Paths that need no key: a probe has none."""
+"""Paths of every service that need no key; see `App.public`."""
 
 CLIENT_LEFT = 499
 """The status that log and metrics show for a client that did not wait for the end of its answer."""
@@ -136,7 +136,7 @@ class Edge:
                     key = value.encode("latin-1")
         if not authenticator.required:
             return authenticator.by_name(name)
-        if scope["path"] in PUBLIC:
+        if scope["path"] in self._app.public:
             return Identity()
         return authenticator.by_key(given.get(b"authorization"), key)
 

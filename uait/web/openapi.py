@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.routing import Rule
 
 from uait.web.describe import Description, describe, description_of
-from uait.web.edge import PUBLIC
 from uait.web.exchange import standard_error
 from uait.web.health import BUILT_IN, version_of
 from uait.web.parse import takes_text
@@ -143,7 +142,7 @@ def _operation(app: App, schemas: Schemas, path: str, handler: Any, description:
         content = {"application/json": {"schema": schemas.of(body, incoming=True)}}
         operation["requestBody"] = {"required": not description.body_optional, "content": content}
     operation["responses"] = _responses(app, schemas, path, found, description)
-    if path in PUBLIC and app.authenticator.required:
+    if path in app.public and app.authenticator.required:
         operation["security"] = []
     return operation
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
+from uait.calls import Identity
 from uait.kernel.host import open_host
 from uait.kernel.restart import RestartPolicy
 from uait.kernel.service import ServiceSpec
@@ -265,7 +266,7 @@ def open_gateway(tmp_path):
     """A host with the gateway, discovery and these services; gives the gateway's base URL and the host."""
 
     @contextlib.asynccontextmanager
-    async def open_gateway(*specs):
+    async def open_gateway(*specs, **more):
         names = ["gateway", "discovery", *(spec.name for spec in specs)]
         settings = Settings(
             data_dir=tmp_path / "uait",
@@ -274,6 +275,7 @@ def open_gateway(tmp_path):
             grace=1.0,
             environ={},
             host="127.0.0.1",
+            **more,
         )
         async with open_host(settings, specs) as host:
             yield host.addresses("gateway")[0], host
@@ -347,6 +349,31 @@ async def test_a_service_that_has_failed_is_unavailable_and_the_others_go_on(ope
         "error": "It is failed.",
     }
     assert told["services"]["service-discovery"]["status"] == "healthy"
+
+
+async def test_with_keys_only_the_page_and_probes_are_for_all(open_gateway, service):
+    seen = {}
+
+    async def factory(ctx):
+        async def app(scope, receive, send):
+            seen.update(scope)
+            await service("weather")(scope, receive, send)
+
+        return app
+
+    weather = ServiceSpec(factory=factory, name="weather")
+    async with open_gateway(weather, keys={"me": "secret"}) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        page = await client.get("/", headers={"Accept": "text/html"})
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert (await client.get("/health")).json()["services"]["weather"]["status"] == "healthy"
+        for path in ("/api/v1/models", "/api/v1/weather/a", "/v1/models", "/metrics"):
+            assert (await client.get(path, headers={"X-User-ID": "me"})).status_code == 401
+        preflight = {"Origin": "http://localhost:1", "Access-Control-Request-Method": "POST"}
+        assert (await client.options("/api/v1/weather/a", headers=preflight)).status_code == 204
+        seen.clear()
+        asked = await client.get("/api/v1/weather/a", headers={"Authorization": "Bearer secret", "X-User-ID": "you"})
+        assert asked.status_code == 200
+    assert seen["uait.call"].identity == Identity("me", authenticated=True)
 
 
 @pytest.mark.parametrize("path", ["/ws", "/api/v1/ws", "/api/ws"])

@@ -41,6 +41,9 @@ async def gateway(ctx: Context) -> ASGIApp:
     ctx.add_health_fact("services", health.services)
     ctx.add_health_check("services", health.verdict)
 
+    # A browser cannot send a key before it has the page that asks for one.
+    app.public.add("/")
+
     @app.get("/")
     @describe(returns=Information, tags=("service",))
     async def front() -> Any:
