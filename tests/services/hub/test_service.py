@@ -264,3 +264,22 @@ async def test_two_hundred_come_at_once_and_all_hear_the_same(live_hub):
             answer = (await client.post(f"{url}/broadcast", json={"content": "now"})).json()
         assert answer["recipients"] == 200
     assert heard == ["now"] * 200
+
+
+async def test_when_the_service_leaves_its_clients_are_told(live_hub):
+    async with trio.open_nursery() as nursery:
+        reasons = []
+
+        async def listen(url, *, task_status):
+            async with connected(url) as client:
+                await client.get("status")
+                task_status.started()
+                with pytest.raises(ConnectionClosed) as closed:
+                    await client.get("nothing that is ever sent")
+                reasons.append(closed.value.reason.code)
+                await trio.aclose_forcefully(client.websocket._stream)
+
+        async with live_hub() as url:
+            for _ in range(3):
+                await nursery.start(listen, url)
+    assert reasons == [1012] * 3
