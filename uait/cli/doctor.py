@@ -119,7 +119,7 @@ def _inspect(name: str, settings: Settings) -> Finding:
 
 def _try_start(settings: Settings) -> Finding:
     """Go as far as a start goes before anything runs; runs in a child."""
-    from uait.kernel.host import rehearse
+    from uait.kernel.plan import rehearse
 
     try:
         plan = rehearse(settings)

@@ -17,8 +17,9 @@ from uait.cli.runfile import keep_run_file
 from uait.cli.stopping import Stop
 from uait.cli.tables import table
 from uait.errors import APIError, Problem, ServiceFailed, SettingsError, StartError
-from uait.kernel.host import Host, check, open_host
+from uait.kernel.host import Host, open_host
 from uait.kernel.logs import configure
+from uait.kernel.plan import check
 from uait.kernel.service import ServiceSpec
 from uait.kernel.status import ServiceStatus, State
 from uait.settings import Settings

@@ -11,26 +11,21 @@ No signal handlers, no global state: two hosts in one process work.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import math
-import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import AsyncIterator, Iterable
 
-import attrs
 import trio
 
 from uait.calls.client import LocalService
-from uait.errors import PluginError, Problem, ServiceFailed, SettingsError, StartError
-from uait.kernel.plugins import Plugin, discover, load_all, select
+from uait.errors import PluginError, ServiceFailed
+from uait.kernel.plan import Plan, check, take
+from uait.kernel.plugins import Plugin
 from uait.kernel.service import ServiceSpec
 from uait.kernel.status import ServiceStatus, State
 from uait.kernel.supervisor import Keeper, unavailable
-from uait.server import bind
-from uait.settings import RESERVED, Settings, load_settings, read_section, unknown_sections
+from uait.settings import Settings, load_settings
 
 PATIENCE = 10.0
 """Seconds that an in-process call waits for a service that is starting, at most; the caller's own deadline may be shorter."""
@@ -217,7 +212,7 @@ async def open_host(
     settings = settings if settings is not None else load_settings()
     with contextlib.ExitStack() as stack:
         plan = check(settings, services)
-        host = Host(settings, plan, _take(settings, plan, stack))
+        host = Host(settings, plan, take(settings, plan, stack))
         body: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -261,155 +256,6 @@ async def serve(
     async with open_host(settings, services) as host:
         task_status.started(host)
         await host.wait()
-
-
-# What happens before anything runs
-
-
-@attrs.frozen
-class Plan:
-    """What a host will run: specs in the order of their start, the settings and port of each by name, and the plugins that cannot be used."""
-
-    specs: tuple[ServiceSpec, ...]
-    settings: dict[str, Any]
-    ports: dict[str, int]
-    broken: tuple[tuple[Plugin, PluginError], ...]
-
-
-def check(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Plan:
-    """Load the plugins and read their settings: all that can be known of a start without touching the machine.
-
-    Raises:
-        SettingsError: with every problem.
-    """
-    plugins = discover((*settings.services, *services))
-    loaded = load_all(select(plugins, settings.only, settings.without))
-    # A plugin's name and its service's can differ (`--service module:attr`); both may have a section.
-    known = {plugin.name for plugin in plugins} | {spec.name for spec in loaded.specs}
-    problems = list(unknown_sections(settings, known))
-    problems += [
-        Problem(name, f"no service can be called {name!r}: [{name}] is a section of uait's own")
-        for name in sorted(known & RESERVED)
-    ]
-    own: dict[str, Any] = {}
-    ports: dict[str, int] = {}
-    for spec in loaded.specs:
-        try:
-            section, own[spec.name] = read_section(
-                settings, spec.name, spec.settings, port=spec.port, port_variable=spec.port_variable, others=known
-            )
-            ports[spec.name] = section.port
-        except SettingsError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise SettingsError(problems)
-    return Plan(loaded.specs, own, ports, loaded.broken)
-
-
-def rehearse(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Plan:
-    """Do all that comes before the services run (what `open_host` does), and undo it.
-
-    Raises:
-        SettingsError, StartError: as `open_host` does.
-    """
-    with contextlib.ExitStack() as stack:
-        plan = check(settings, services)
-        _take(settings, plan, stack)
-        return plan
-
-
-def _take(settings: Settings, plan: Plan, stack: contextlib.ExitStack) -> dict[str, list[socket.socket]]:
-    """Lock the data directory and bind every port. What is opened is closed by `stack`."""
-    if reason := _refused(settings):
-        raise StartError([reason])
-    _lock(settings.data_dir, stack)
-    return _bind_all(settings.host, plan.specs, plan.ports, stack)
-
-
-def _refused(settings: Settings) -> Problem | None:
-    """Why listening on this address would hand everybody's data to the network, or None."""
-    if settings.keys:
-        return None
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(settings.host or None, 0, type=socket.SOCK_STREAM)}
-    except OSError:
-        return None  # binding will say what is wrong with it
-    if settings.host and all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
-        return None
-    return Problem(
-        f"host {settings.host!r}",
-        "listening beyond this machine without API keys is refused. Make a key with `python -c 'import secrets; "
-        'print(secrets.token_urlsafe(32))\'` and put it under [keys] in the settings file: yourname = "the key"',
-    )
-
-
-def _lock(data_dir: Path, stack: contextlib.ExitStack) -> None:
-    """Make the data directory, for its owner only, and hold its lock: two hosts must not write the same files."""
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = stack.enter_context((data_dir / "uait.lock").open("a+"))
-    except OSError as error:
-        raise StartError(
-            [
-                Problem(
-                    f"data directory {data_dir}",
-                    f"cannot be used ({error.strerror}); choose another with --data-dir or UAIT_DATA_DIR",
-                )
-            ]
-        ) from error
-    if not _try_lock(file):
-        file.seek(0)
-        owner = file.read(20).strip() or "unknown"
-        raise StartError(
-            [
-                Problem(
-                    f"data directory {data_dir}",
-                    f"is in use by process {owner}; stop that, or choose another with --data-dir or UAIT_DATA_DIR",
-                )
-            ]
-        )
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system: nothing to hold
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _bind_all(
-    host: str, specs: Sequence[ServiceSpec], ports: dict[str, int], stack: contextlib.ExitStack
-) -> dict[str, list[socket.socket]]:
-    sockets: dict[str, list[socket.socket]] = {}
-    problems: list[Problem] = []
-    for spec in specs:
-        port = ports[spec.name]
-        try:
-            sockets[spec.name] = bind(host, port)
-        except OSError as error:
-            ours = [name for name, other in ports.items() if other == port and name in sockets]
-            why = (
-                f"is also the port of {ours[0]!r}"
-                if port and ours
-                else f"cannot be listened on at {host!r}: {error.strerror or error}"
-            )
-            variable = f" or {spec.port_variable}=N in the environment" if spec.port_variable else ""
-            change = f"--port {spec.name}=N, port = N under [{spec.name}] in the settings file{variable}"
-            problems.append(Problem(f"port {port} of {spec.title}", f"{why}. Change it with {change}"))
-        else:
-            for sock in sockets[spec.name]:
-                stack.callback(sock.close)
-    if problems:
-        raise StartError(problems)
-    return sockets
 
 
 def _broken_status(plugin: Plugin, error: PluginError) -> ServiceStatus:
