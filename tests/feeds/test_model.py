@@ -103,17 +103,17 @@ class FeedMachine(RuleBasedStateMachine):
         for _ in range(count):
             if model.cut:
                 with pytest.raises(SlowReader) as caught:
-                    run(reader)
+                    run(reader.__anext__)
                 assert caught.value.offset == model.last
             elif model.waiting:
-                event = run(reader)
+                event = run(reader.__anext__)
                 assert (event.offset, event.data, event.key, event.missed) == model.take()
 
     @rule(pair=readers)
     def batch(self, pair):
         reader, model = pair
         if model.waiting:
-            events = trio.run(reader.batch)
+            events = run(reader.batch)
             found = [(event.offset, event.data, event.key, event.missed) for event in events]
             assert found == [model.take() for _ in range(len(model.waiting))]
 
@@ -131,8 +131,12 @@ class FeedMachine(RuleBasedStateMachine):
         assert self.feed.offset == len(self.log)
 
 
-def run(reader):
-    return trio.run(reader.__anext__)
+def run(method):
+    async def main():
+        with trio.fail_after(10):
+            return await method()
+
+    return trio.run(main)
 
 
 TestFeed = FeedMachine.TestCase
