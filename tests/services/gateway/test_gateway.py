@@ -258,6 +258,52 @@ async def test_out_of_time_is_told_at_the_deadline(run_service, service, hang):
     assert (response.status_code, response.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
 
 
+# Dialects
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/v1/chat/completions", {"error": {"message", "type", "param", "code"}}),
+        ("/v1/messages", {"type", "error", "request_id"}),
+        ("/v1/messages/count_tokens", {"type", "error", "request_id"}),
+    ],
+)
+async def test_an_error_of_the_gateway_itself_is_in_the_dialect_of_the_path(run_service, path, error):
+    async with run_service(gateway) as client:
+        response = await client.post(path, json={})
+    assert response.status_code == 404
+    told = response.json()
+    assert told.keys() == (error if isinstance(error, set) else error.keys())
+    if isinstance(error, dict):
+        assert told["error"].keys() == error["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/v1/chat/completions", b"data: [DONE]\n\n"),
+        ("/v1/messages", b'"type":"error"'),
+        ("/api/v1/chat", b"event: error\n"),
+    ],
+)
+async def test_a_stream_that_is_cut_off_ends_in_the_dialect_of_the_path(run_service, service, path, last):
+    async def stream(scope, receive, send):
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await trio.sleep_forever()
+
+    chat = service("chat")
+    chat.answers[path if path.startswith("/v1") else "/chat"] = stream
+    async with run_service(gateway, chat=chat) as client:
+        with trio.fail_after(SOON):
+            response = await client.post(path, headers={"X-Request-Timeout-Ms": "100"})
+    assert response.content.startswith(b"data: 1\n\n")
+    assert last in response.content
+    assert b"ran out of time" in response.content
+
+
 # Services that are elsewhere, or down
 
 

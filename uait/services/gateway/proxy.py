@@ -10,6 +10,7 @@ from uait.errors import NotFound
 from uait.kernel.status import ServiceStatus
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.services.gateway.routes import Target, find_target
+from uait.web.exchange import EXCHANGE, Farewell
 
 
 class Proxy:
@@ -36,10 +37,11 @@ class Proxy:
             raise NotFound
         await self._hand_over(target, scope, receive, send)
 
-    def to(self, service: str) -> ASGIApp:
-        """Everything, to one service, the path unchanged."""
+    def to(self, service: str, farewell: Farewell | None = None) -> ASGIApp:
+        """Everything, to one service, the path unchanged. `farewell` ends an event stream that is cut off here, in the dialect spoken there."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[EXCHANGE].farewell = farewell
             raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
             await self._hand_over(Target(service, raw_path), scope, receive, send)
 

@@ -9,6 +9,7 @@ from quart import Response
 
 from uait.kernel.service import Context, service
 from uait.kernel.status import State
+from uait.llm.dialects import anthropic, openai_chat
 from uait.server.asgi import ASGIApp
 from uait.services.gateway import console
 from uait.services.gateway.cors import CORS
@@ -64,6 +65,9 @@ async def gateway(ctx: Context) -> ASGIApp:
         )
 
     app.mount("/api", proxy.api, strip=False)
-    app.mount("/v1", proxy.to("chat"), strip=False)
+    app.mount("/v1", proxy.to("chat", farewell=openai_chat.render_stream_error), strip=False)
+    app.mount("/v1/messages", proxy.to("chat", farewell=anthropic.render_stream_error), strip=False)
     app.mount("/ws", proxy.to("hub"), strip=False)
+    app.errors_for("/v1", openai_chat.render_error)
+    app.errors_for("/v1/messages", anthropic.render_error)
     return CORS(app, settings.cors_origins)
