@@ -23,6 +23,15 @@ from uait.web import App, describe, event_stream, json_body, query, user_id
 
 CLOSE_TIMEOUT = 2.0
 
+SPECIFIED_ELSEWHERE = {
+    "/v1/chat/completions": "https://platform.openai.com/docs/api-reference/chat",
+    "/v1/responses": "https://platform.openai.com/docs/api-reference/responses",
+    "/v1/embeddings": "https://platform.openai.com/docs/api-reference/embeddings",
+    "/v1/messages": "https://docs.anthropic.com/en/api/messages",
+    "/v1/messages/count_tokens": "https://docs.anthropic.com/en/api/messages-count-tokens",
+}
+"""Paths whose bodies their vendors specify; `/openapi.json` points there instead of repeating half of it."""
+
 
 class Stream(Protocol):
     """Renders an answer in some dialect, as events ready for the wire."""
@@ -157,9 +166,10 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
     answering = Answering(catalog, recorder)
     app.errors_for("/v1", openai_chat.render_error)
     app.errors_for("/v1/messages", anthropic.render_error)
+    app.openapi_extensions.append(lambda document: document.update({"x-dialects": SPECIFIED_ELSEWHERE}))
 
     @app.post("/v1/chat/completions")
-    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("openai",))
+    @describe(hidden=True)
     async def chat_completions() -> Any:
         """OpenAI's Chat Completions."""
         asked = openai_chat.parse_request(await json_body())
@@ -172,7 +182,7 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
         return openai_chat.render_answer(*await answering.whole(asked.question))
 
     @app.post("/v1/responses")
-    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("openai",))
+    @describe(hidden=True)
     async def responses() -> Any:
         """OpenAI's Responses, without storage."""
         asked = openai_responses.parse_request(await json_body())
@@ -182,7 +192,7 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
         return openai_responses.ResponseWriter(asked, model).answer(answer, usage)
 
     @app.post("/v1/messages")
-    @describe(body=dict[str, Any], returns=dict[str, Any], streams=True, tags=("anthropic",))
+    @describe(hidden=True)
     async def messages() -> Any:
         """Anthropic's Messages."""
         question = anthropic.parse_request(await json_body())
@@ -194,13 +204,13 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
         return anthropic.render_answer(*await answering.whole(question))
 
     @app.post("/v1/messages/count_tokens")
-    @describe(body=dict[str, Any], returns=dict[str, Any], tags=("anthropic",))
+    @describe(hidden=True)
     async def count_tokens() -> Any:
         """Anthropic's count of a prompt's tokens, estimated."""
         return anthropic.count_tokens(anthropic.parse_request(await json_body(), counting=True))
 
     @app.post("/v1/embeddings")
-    @describe(body=dict[str, Any], returns=dict[str, Any], tags=("openai",))
+    @describe(hidden=True)
     async def embeddings() -> Any:
         """OpenAI's embeddings, by providers that make some."""
         asked = openai_chat.parse_embeddings(await json_body())
@@ -214,9 +224,9 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
     @describe(returns=dict[str, Any], tags=("openai", "anthropic"))
     async def models() -> Any:
         """All models, as OpenAI lists them, or as Anthropic does for a client that sends `anthropic-version`."""
+        page = query(ModelsQuery)
         found = (await catalog.listing()).models
         if "anthropic-version" in request.headers:
-            page = query(ModelsQuery)
             return anthropic.render_models(found, page.limit, page.after_id, page.before_id)
         return openai_chat.render_models(found)
 

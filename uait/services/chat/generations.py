@@ -11,7 +11,7 @@ import trio
 from uait.calls import ServiceClient
 from uait.errors import APIError, InternalError, TooManyRequests, UaitError
 from uait.llm.catalog import Catalog
-from uait.services.chat.context import build_question, read_context
+from uait.services.chat.context import build_question
 from uait.services.chat.generation import Generation
 from uait.services.chat.model import ChatAnswer, ChatRequest, ChatSettings, TokenUsage
 from uait.services.chat.store import ChatStore
@@ -81,7 +81,6 @@ class Generations:
 
         Raises:
             NotFound: there is no such conversation or model.
-            ValidationFailed: the context is no context.
             TooManyRequests: too many answers are being made.
         """
         if self._begun >= self._settings.generations:
@@ -98,7 +97,6 @@ class Generations:
 
     async def _prepare(self, user_id: str, request: ChatRequest) -> Generation:
         settings = self._settings
-        context = read_context(request.context)
         chosen = request.model
         if chosen is None and request.conversation_id is not None:
             chosen = await self._store.chosen_model(user_id, request.conversation_id)
@@ -120,7 +118,7 @@ class Generations:
             turn,
             new_id(),
             target,
-            build_question(request, target, turn, context, memories),
+            build_question(request, target, turn, memories),
             deadline=deadline if request.background else min(deadline, trio.current_effective_deadline()),
             grace=settings.resume_grace,
             background=request.background,

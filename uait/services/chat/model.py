@@ -55,6 +55,14 @@ def _optional(validator: Any) -> Any:
 
 
 @attrs.frozen(kw_only=True)
+class ContextMessage:
+    """A message that stands before the conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@attrs.frozen(kw_only=True)
 class ChatRequest:
     """A message, and how it is to be answered.
 
@@ -82,7 +90,7 @@ class ChatRequest:
         default=None, validator=_optional(validators.and_(validators.ge(1), validators.le(2**31 - 1)))
     )
     stop: list[str] = attrs.field(factory=list, validator=validators.max_len(16))
-    context: str | dict[str, Any] | list[Any] | None = None
+    context: str | dict[str, Any] | list[ContextMessage] | None = None
     system: str | None = None
     memory: bool | None = None
     stream: bool = False

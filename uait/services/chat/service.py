@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 from quart import request, websocket
 
-from uait.errors import NotFound
 from uait.kernel.service import Context, service
 from uait.llm.catalog import open_catalog
 from uait.llm.find import find_providers
@@ -158,15 +157,16 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
             return Stopped(True, stopped)
 
         @app.get("/conversations/<id:conversation_id>/stream")
-        @describe(returns=str, media_type=EVENT_STREAM)
+        @describe(returns=str, media_type=EVENT_STREAM, responses={204: type(None)})
         async def watch_conversation(conversation_id: str) -> Any:
-            """Watch the answer that is being made in a conversation, from its beginning or after `Last-Event-ID`."""
+            """Watch the answer that is being made in a conversation, from its beginning or after `Last-Event-ID`; 204 where there is none."""
             if "Last-Event-ID" in request.headers:
                 events = await resume(generations, store, user_id(), request.headers["Last-Event-ID"])
                 return event_stream(events)
             found = generations.of_conversation(user_id(), conversation_id)
             if not found:
-                raise NotFound("Nothing is being answered in a conversation with this id.")
+                await store.chosen_model(user_id(), conversation_id)  # somebody else's is not found
+                return None
             return event_stream(View(found[0]))
 
         @app.get("/models")
