@@ -45,25 +45,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
-    """uait, built from a copy of the tree, so that nothing is left in the tree."""
-    source, built = tmp_path_factory.mktemp("source") / "uait", tmp_path_factory.mktemp("built")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, so that building leaves nothing in the tree."""
+    source = tmp_path_factory.mktemp("source") / "uait"
     shutil.copytree(
         ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules", "tests", "build", "dist")
     )
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        built,
-        source,
-        cwd=source,
-        home=home,
-    )
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    """uait, built."""
+    built = tmp_path_factory.mktemp("built")
+    pip_wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source)
+    run(*pip_wheel, cwd=source, home=home)
     (found,) = built.glob("uait-*.whl")
     return found
 
@@ -94,11 +90,11 @@ def test_a_running_uait_needs_fewer_than_40_packages(clean: Path, home: Path) ->
     assert len(names) < 40, sorted(names)
 
 
-def test_the_wheel_has_everything_but_tests(wheel: Path) -> None:
+def test_the_wheel_has_everything_but_tests(wheel: Path, source: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {
-        str(file.relative_to(ROOT))
-        for file in (ROOT / "uait").rglob("*")
+        str(file.relative_to(source))
+        for file in (source / "uait").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
 
