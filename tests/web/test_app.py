@@ -26,6 +26,7 @@ ANSWERS: dict[str, tuple[Any, int, bytes, str | None]] = {
     "text": ("hi", 200, b"hi", "text/html; charset=utf-8"),
     "bytes": (b"hi", 200, b"hi", "text/html; charset=utf-8"),
     "status": ((Thing("x"), 201), 201, b'{"theName":"x"}', "application/json"),
+    "text where none may be": (("x", 204), 204, b"", "text/html; charset=utf-8"),
     "none with status": ((None, 202), 202, b"", None),
     "headers": (({"a": 1}, 201, {"X-More": "1"}), 201, b'{"a":1}', "application/json"),
     "headers only": (({"a": 1}, {"X-More": "1"}), 200, b'{"a":1}', "application/json"),
@@ -347,3 +348,19 @@ async def test_a_mounted_event_stream_has_no_deadline_of_ours(make_app: Any, con
     async with connect(app, "/s", headers={"X-Request-Timeout-Ms": "1000"}, announces=True) as connection:
         pass
     assert b"DEADLINE_EXCEEDED" in connection.answer.body
+
+
+async def test_no_last_event_is_put_into_the_middle_of_another(
+    make_app: Any, connect: Any, autojump_clock: Any
+) -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b'data: {"a":', "more_body": True})
+        await trio.sleep_forever()
+
+    app = make_app()
+    app.mount("/s", stream)
+    async with connect(app, "/s", headers={"X-Request-Timeout-Ms": "1000"}, announces=True) as connection:
+        pass
+    assert connection.answer.body == b'data: {"a":'
+    assert not connection.answer.complete

@@ -375,6 +375,24 @@ async def test_cancellation_from_outside_goes_on(app: Any, connect: Any, caplog:
     assert [record.status for record in caplog.records if hasattr(record, "status")] == [499]
 
 
+async def test_an_answer_that_was_cut_from_outside_counts_as_not_given(app: Any, connect: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        async def pieces() -> Any:
+            yield b"x"
+            await trio.sleep_forever()
+
+        return pieces(), 200
+
+    with trio.CancelScope() as scope:
+        async with connect(app, "/stream", announces=True) as connection:
+            await connection.until(lambda: connection.answer.body)
+            scope.cancel(reason="the server stops")
+    assert [record.status for record in caplog.records if hasattr(record, "status")] == [499]
+
+
 async def test_a_failure_during_cancellation_from_outside_is_logged(app: Any, connect: Any, caplog: Any) -> None:
     @app.get("/messy")
     async def messy() -> Any:
@@ -418,9 +436,11 @@ async def test_requests_still_answer_while_draining(app: Any, ask: Any) -> None:
     assert (await ask(app, "/sleep")).status == 503
 
 
-async def test_nothing_of_a_request_is_kept(app: Any, ask: Any) -> None:
+async def test_nothing_of_a_request_is_kept(app: Any, connect: Any) -> None:
     for path in ("/call", "/raise/bug", "/missing"):
-        await ask(app, path, announces=True)
+        async with connect(app, path, announces=True) as connection:
+            pass
+        assert not connection.disconnect._callbacks
     assert not app.context.drain._callbacks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from datetime import date, datetime
 from enum import Enum
@@ -320,6 +321,29 @@ async def test_the_document_is_served(make_app: Any, ask: Any) -> None:
     found = (await ask(app, "/openapi.json")).json
     assert "/notes" in found["paths"]
     assert found["info"]["contact"] == {"name": "x"}
+
+
+async def test_decorated_handlers_are_looked_through(make_app: Any) -> None:
+    app = make_app()
+
+    def logged(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return await handler(*args, **kwargs)
+
+        return wrapper
+
+    @app.post("/points")
+    @logged
+    @describe(tags=("points",))
+    async def add_point() -> Point:
+        """Add a point."""
+        return await body(Point)
+
+    operation = document_of(app)["paths"]["/points"]["post"]
+    assert (operation["summary"], operation["tags"]) == ("Add a point", ["points"])
+    assert "requestBody" in operation
+    assert "application/json" in operation["responses"]["200"]["content"]
 
 
 @attrs.frozen

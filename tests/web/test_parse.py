@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import attrs
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,6 +122,15 @@ async def test_a_body_without_a_length_is_measured_as_it_comes(app: Any, connect
     async with connect(app, "/echo", method="POST", announces=announces) as connection:
         for _ in range(20):
             await connection.incoming.send({"type": "http.request", "body": b"x" * 100, "more_body": True})
+    assert (connection.answer.status, connection.answer.error["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(app: Any, connect: Any, announces: bool) -> None:
+    with trio.fail_after(5):
+        async with connect(
+            app, "/echo", method="POST", headers={"Content-Length": "1001"}, announces=announces
+        ) as connection:
+            pass
     assert (connection.answer.status, connection.answer.error["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 

@@ -31,8 +31,7 @@ class Reflection:
 
 
 def reflect(handler: Callable[..., Any]) -> Reflection:
-    """Look at `handler`: at the calls of `body`, `query` and `event_stream` in its source, and at its return annotation."""
-    handler = inspect.unwrap(handler)
+    """Look at `handler`, which nothing wraps: at the calls of `body`, `query` and `event_stream` in its source, and at its return annotation."""
     scope = _scope(handler)
     calls = dict(_calls(handler, scope))
     return Reflection(
