@@ -279,7 +279,7 @@ async def test_what_may_not_be_repeated_is_not(listen, client_of):
 async def test_retries_end_with_the_budget(listen, client_of):
     broken = await listen(says(close=True))
     async with client_of(broken.address) as client:
-        client._calls.remote._budget = RetryBudget(ratio=0, reserve=0, most=1)
+        client._calls.remote._budgets._make = lambda name: RetryBudget(ratio=0, reserve=0, most=1)
         for _ in range(2):
             with pytest.raises(UpstreamError):
                 await client.get_json("/")
@@ -316,12 +316,51 @@ async def test_only_slow_instances_are_blamed_for_callers_that_leave(listen, cli
         for _ in range(6):
             calls += 1
             await call_for(0.1)
-        [instance] = client._calls.remote._known.values()
+        instance = client._calls.remote._instances.get(server.address)
         assert instance.breaker.state is BreakerState.CLOSED
         for _ in range(5):
             calls += 1
             await call_for(10)
         assert instance.breaker.state is BreakerState.OPEN
+
+
+async def test_what_hangs_is_not_waited_for_by_too_many(listen, client_of):
+    server = await listen(hangs)
+    async with client_of(server.address) as client:
+        bulkhead = client._calls.remote._instances.get(server.address).bulkhead
+        bulkhead._limiter.total_tokens, bulkhead.queue = 2, 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(client.get_json, "/")
+            with trio.fail_after(SOON):
+                while len(server.requests) < 2:
+                    await trio.sleep(0.01)
+            with pytest.raises(Unavailable, match="too many calls waiting"):
+                await client.get_json("/")
+            nursery.cancel_scope.cancel(reason="done")
+
+
+async def test_answers_under_way_take_nobodys_place(listen, client_of):
+    server = await listen(says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"))
+    async with client_of(server.address) as client:
+        bulkhead = client._calls.remote._instances.get(server.address).bulkhead
+        bulkhead._limiter.total_tokens, bulkhead.queue = 1, 0
+        with trio.fail_after(SOON):
+            async with client.stream("GET", "/"), client.stream("GET", "/"):
+                pass
+
+
+async def test_only_so_many_are_remembered(client_of, monkeypatch):
+    monkeypatch.setattr("uait.calls.remote.REMEMBERED", 3)
+    async with client_of() as client:
+        records = client._calls.remote._instances
+        first = records.get(("a", 1))
+        for name in "bc":
+            records.get((name, 1))
+        assert records.get(("a", 1)) is first
+        records.get(("d", 1))
+        assert records.get(("a", 1)) is first
+        assert len(records._records) == 3
 
 
 async def test_an_instance_without_an_address_is_discoverys_fault(directory, answer):

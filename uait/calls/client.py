@@ -72,7 +72,6 @@ class Calls:
         self.timeout = timeout
         self.context = contextvars.copy_context()
         self.remote = Remote(self._lookup)
-        self._clients: dict[str, ServiceClient] = {}
 
     async def __aenter__(self) -> Self:
         self.context = contextvars.copy_context()
@@ -85,10 +84,7 @@ class Calls:
 
     def client(self, name: str) -> ServiceClient:
         """The client for the service `name`. It need not exist yet: whether it does is seen at each call."""
-        client = self._clients.get(name)
-        if client is None:
-            client = self._clients[name] = ServiceClient(self, name)
-        return client
+        return ServiceClient(self, name)
 
     async def _lookup(self, name: str) -> Any:
         """Ask this host's discovery for one instance of a service that does not run here."""

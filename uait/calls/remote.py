@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import trio
@@ -17,12 +17,14 @@ from uait.calls.resilience import Bulkhead, CircuitBreaker, RetryBudget, full_ji
 from uait.errors import Unavailable, UpstreamError
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 ATTEMPTS = 3
 """How often one call is tried at most."""
 
 REMEMBERED = 1024
-"""Instances whose record is kept; the one that has not been called for longest is forgotten first."""
+"""Instances, and services, whose record is kept; the one that has not been called for longest is forgotten first."""
 
 PATIENCE = 1.0
 """A caller that leaves earlier than this, in seconds, says nothing about the instance."""
@@ -59,8 +61,8 @@ class Remote:
     def __init__(self, lookup: Callable[[str], Awaitable[Any]]) -> None:
         self._lookup = lookup
         self.pool = Pool()
-        self._known: OrderedDict[tuple[str, int], Instance] = OrderedDict()
-        self._budget = RetryBudget()
+        self._instances: _Records[tuple[str, int], Instance] = _Records(lambda address: Instance(*address))
+        self._budgets: _Records[str, RetryBudget] = _Records(lambda _: RetryBudget())
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -96,18 +98,20 @@ class Remote:
             Unavailable: no instance can be reached, or none is fit to be called.
             UpstreamError: the instance broke off.
         """
-        self._budget.deposit()
         for attempt in range(1, ATTEMPTS + 1):
             instance = await self._choose(name)
+            budget = self._budgets.get(name)
+            if attempt == 1:
+                budget.deposit()
             async with AsyncExitStack() as stack:
                 since = trio.current_time()
                 try:
-                    await stack.enter_async_context(instance.bulkhead.enter(name))
-                    answer = await stack.enter_async_context(send(instance))
+                    async with instance.bulkhead.enter(name):  # until the answer begins: a stream may last for days
+                        answer = await stack.enter_async_context(send(instance))
                 except (NotSent, NoAnswer) as error:
                     instance.breaker.failure()
                     safe = repeatable or isinstance(error, NotSent)
-                    if attempt == ATTEMPTS or not safe or not self._budget.withdraw():
+                    if attempt == ATTEMPTS or not safe or not budget.withdraw():
                         raise _failure(name, error) from error.__cause__
                 except trio.Cancelled:
                     if trio.current_time() - since >= PATIENCE:
@@ -140,11 +144,24 @@ class Remote:
             address = str(described["address"]), int(described["port"])
         except (KeyError, TypeError, ValueError) as error:
             raise UpstreamError(f"Discovery gave an instance of {name} without an address.") from error
-        instance = self._known.pop(address, None) or Instance(*address)
-        self._known[address] = instance
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return instance
+        return self._instances.get(address)
+
+
+class _Records(Generic[K, V]):
+    """What is remembered of each of the last `REMEMBERED` keys, made where there is nothing yet."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        self._make = make
+        self._records: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V:
+        record = self._records.get(key)
+        if record is None:
+            record = self._records[key] = self._make(key)
+            if len(self._records) > REMEMBERED:
+                self._records.popitem(last=False)
+        self._records.move_to_end(key)
+        return record
 
 
 def _failure(name: str, error: NotSent | NoAnswer) -> Unavailable | UpstreamError:

@@ -133,7 +133,7 @@ class CircuitBreaker:
 
 
 class Bulkhead:
-    """At most `limit` calls at once, and at most `queue` more that wait their turn.
+    """At most `limit` calls at once that wait for an answer, and at most `queue` more that wait their turn.
 
     So a callee that hangs cannot take every connection and all the memory of its caller.
     """

@@ -20,6 +20,7 @@ def find(path: str) -> Target | None:
     ("path", "service", "own_path"),
     [
         ("/chat", "chat", "/chat"),
+        ("/chat/", "chat", "/chat"),
         ("/chat/models", "chat", "/models"),
         ("/chat/ws/chat", "chat", "/ws/chat"),
         ("/conversations", "chat", "/conversations"),

@@ -70,6 +70,6 @@ def find_target(raw_path: bytes, service_name: Callable[[str], str]) -> Target |
     if not _NAME.fullmatch(first):
         return None
     service = service_name(first)
-    if service == "chat" and not rest:
+    if service == "chat" and rest in (b"", b"/"):
         return Target(service, b"/chat")
     return Target(service, rest or b"/")
