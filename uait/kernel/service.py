@@ -139,14 +139,15 @@ class Context:
     Attributes:
         spec: the service as declared.
         settings: an instance of the service's own settings class, or None where it has none.
-        limits: sizes, counts and times that every service keeps to.
-        environ: the environment the host was given; read this, not `os.environ`, so that two hosts in one process can differ.
+        host_settings: what the whole host was started with.
         log: a logger named `uait.NAME`.
         nursery: for background work. It lives as long as this incarnation; a task that raises in it is a crash of the service.
-        data_dir: the host's data directory.
         drain: tells when this incarnation is leaving.
         registry: the service's Prometheus metrics, the HTTP ones included; it outlives restarts.
+        calls: what `client` makes its clients from.
+        directory_statuses, status_changed: behind `services` and `services_changed`.
         started: when this incarnation began, on trio's clock.
+        health_checks, health_facts, intents: filled by `add_health_check`, `add_health_fact` and `add_intent`.
     """
 
     spec: ServiceSpec
@@ -176,14 +177,17 @@ class Context:
 
     @property
     def limits(self) -> Limits:
+        """Sizes, counts and times that every service keeps to."""
         return self.host_settings.limits
 
     @property
     def environ(self) -> Mapping[str, str]:
+        """The environment the host was given. Read this, not `os.environ`, so that two hosts in one process can differ."""
         return self.host_settings.environ
 
     @property
     def data_dir(self) -> Path:
+        """The host's data directory."""
         return self.host_settings.data_dir
 
     def app(self) -> App:
