@@ -117,6 +117,18 @@ async def test_quarts_own_test_client_works(make_app: Any) -> None:
         assert await connection.receive() == "hello"
 
 
+async def test_quarts_own_request_context_works(make_app: Any) -> None:
+    app = make_app()
+
+    @app.post("/x")
+    async def handler() -> None:
+        pass
+
+    async with app.test_request_context("/x", method="POST", json={"a": 1}):
+        assert await request.get_json() == {"a": 1}
+        assert url_for("handler") == "/x"
+
+
 async def test_forms_and_streams_of_a_body(make_app: Any, ask: Any) -> None:
     app = make_app()
 

@@ -16,7 +16,7 @@ from werkzeug.routing import MapAdapter, Rule, WebsocketMismatch
 from uait.errors import APIError, BadRequest, NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.web.codec import from_json, to_json
-from uait.web.connection import HTTPConnection
+from uait.web.connection import HTTPConnection, Request
 from uait.web.edge import PUBLIC, Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
 from uait.web.health import BUILT_IN, add_health_routes
@@ -47,6 +47,7 @@ class App(QuartTrio):
 
     asgi_http_class = HTTPConnection  # type: ignore[assignment]
     asgi_websocket_class = WebSocketConnection  # type: ignore[assignment]
+    request_class = Request
 
     def __init__(self, ctx: Context) -> None:
         # Without static files, templates and an instance folder there is nothing to look for on the disk.
@@ -176,9 +177,11 @@ class App(QuartTrio):
 
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
         """Give Quart the route that is found already."""
-        if request is None:
-            return None
-        return _Matched(self._adapter, request.scope[EXCHANGE].match, request.path)
+        exchange: Exchange | None = request.scope.get(EXCHANGE) if request is not None else None
+        if exchange is None or exchange.match is None:
+            adapter: MapAdapter | None = super().create_url_adapter(request)
+            return adapter
+        return _Matched(self._adapter, exchange.match, request.path)
 
     async def make_response(self, result: Any) -> Any:
         """As Quart's, and for attrs instances, any JSON value inside a tuple, and None (204)."""

@@ -6,6 +6,7 @@ itself (`uait.server.disconnect`) that the client has gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,6 @@ class Body:
     """A request's body, read when the handler asks and no sooner. Await it for everything, or iterate over its pieces.
 
     Args:
-        receive: gives the ASGI messages.
         length: what Content-Length says, in bytes.
         limit: how many bytes are taken.
 
@@ -40,14 +40,24 @@ class Body:
         PayloadTooLarge: it is longer than `limit`.
     """
 
-    def __init__(self, receive: Receive, exchange: Exchange, length: int | None, limit: int) -> None:
-        self._receive = receive
-        self._exchange = exchange
-        self._limit = limit
-        self._too_large = length is not None and length > limit
+    _receive: Receive
+    _exchange: Exchange
+
+    def __init__(self, length: int | None, limit: int | None) -> None:
+        self._limit = math.inf if limit is None else limit
+        self._too_large = length is not None and length > self._limit
         self._complete = False
         self._taken = 0
         self._data: bytes | None = None
+
+    def read_from(self, receive: Receive, exchange: Exchange) -> None:
+        """Take the ASGI messages from `receive`."""
+        self._receive = receive
+        self._exchange = exchange
+
+    def set_result(self, data: bytes) -> None:
+        """Have it be `data`: for Quart's `test_request_context`."""
+        self._data = data
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -81,6 +91,12 @@ class Body:
     def clear(self) -> None:
         """Forget what was read."""
         self._data = b""
+
+
+class Request(TrioRequest):
+    """Quart's request, without the queue that its own body has."""
+
+    body_class = Body  # type: ignore[assignment]
 
 
 class HTTPConnection:
@@ -117,24 +133,23 @@ class HTTPConnection:
             response = await app.full_dispatch_request(context)
             await self._send(response, send)
 
-    def _make_request(self, receive: Receive) -> TrioRequest:
+    def _make_request(self, receive: Receive) -> Request:
         scope, app = self._scope, self._app
-        headers = request_headers(scope)
-        request: TrioRequest = app.request_class(
+        request: Request = app.request_class(
             scope["method"],
             scope.get("scheme", "http"),
             request_path(scope),
             scope["query_string"],
-            headers,
+            request_headers(scope),
             scope.get("root_path", ""),
             scope.get("http_version", "1.1"),
             scope,  # type: ignore[arg-type]
-            max_content_length=None,
+            max_content_length=app.config["MAX_CONTENT_LENGTH"],
             body_timeout=app.config["BODY_TIMEOUT"],
             send_push_promise=_no_push,
         )
-        limit = app.config["MAX_CONTENT_LENGTH"]
-        request.body = Body(receive, self._exchange, request.content_length, limit)  # type: ignore[assignment]
+        body: Any = request.body
+        body.read_from(receive, self._exchange)
         return request
 
     async def _send(self, response: Any, send: Send) -> None:
