@@ -223,6 +223,22 @@ async def test_options_say_which_methods_there_are(app: Any, ask: Any) -> None:
     assert set(answer.headers["allow"].split(", ")) == {"DELETE", "GET", "HEAD", "OPTIONS", "POST"}
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT"])
+async def test_allowed_methods_are_those_of_the_path_itself(app: Any, ask: Any, method: str) -> None:
+    @app.get("/notes/stats")
+    async def stats() -> Any:
+        return {}
+
+    @app.delete("/notes/<id:note>")
+    async def forget(note: str) -> None:
+        pass
+
+    answer = await ask(app, "/notes/stats", method=method)
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert (await ask(app, "/notes/1", method=method)).headers["allow"] == "DELETE, OPTIONS"
+    assert (await ask(app, "/notes/1", method="DELETE")).status == 204
+
+
 async def test_head_has_the_head_of_get_alone(app: Any, ask: Any) -> None:
     answer = await ask(app, "/call", method="HEAD")
     assert (answer.status, answer.body) == (200, b"")

@@ -10,10 +10,11 @@ from quart.json.provider import JSONProvider
 from quart.sessions import NullSession, SessionInterface
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
 from werkzeug.routing import MapAdapter, Rule, WebsocketMismatch
 
-from uait.errors import APIError, BadRequest, NotFound
+from uait.errors import APIError, BadRequest, MethodNotAllowed, NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.web.codec import from_json, to_json
 from uait.web.connection import HTTPConnection, Request
@@ -137,7 +138,7 @@ class App(QuartTrio):
                     exchange.mounted = True
                     await app(inner, receive, send)
                     return
-            raise _no_route(error, kind) from None
+            raise self._no_route(error, scope) from None
         exchange.route = rule.rule
         # Quart would look for it again.
         exchange.match = (rule, arguments)
@@ -154,6 +155,28 @@ class App(QuartTrio):
                     inner["raw_path"] = raw.removeprefix(prefix.encode()) or b"/"
                 return app, inner, f"{prefix}/*"
         return None
+
+    def _no_route(self, error: HTTPException, scope: Scope) -> APIError | HTTPException:
+        if isinstance(error, WebsocketMismatch):
+            if scope["type"] == "websocket":
+                return BadRequest("This path does not speak WebSocket.")
+            return APIError(
+                "This path speaks WebSocket only.",
+                status=426,
+                code="UPGRADE_REQUIRED",
+                headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+            )
+        if isinstance(error, WerkzeugMethodNotAllowed):
+            path = request_path(scope)
+            fitting = [self._adapter.match(path, method, return_rule=True)[0] for method in error.valid_methods or ()]
+            allowed = self.methods_at(min(fitting, key=lambda rule: len(rule.arguments)).rule)
+            return MethodNotAllowed(headers={"Allow": ", ".join(allowed)})
+        return NotFound() if isinstance(error, WerkzeugNotFound) else error
+
+    def methods_at(self, template: str) -> list[str]:
+        """The methods of the routes at a path template. Of `/notes/stats`, these are not the ones of `/notes/<id>`, which fits, too."""
+        rules = [rule for rule in self.url_map.iter_rules() if rule.rule == template and not rule.websocket]
+        return sorted({method for rule in rules for method in rule.methods or ()})
 
     # Quart
 
@@ -181,7 +204,7 @@ class App(QuartTrio):
         if exchange is None or exchange.match is None:
             adapter: MapAdapter | None = super().create_url_adapter(request)
             return adapter
-        return _Matched(self._adapter, exchange.match, request.path)
+        return _Matched(self, exchange.match, self._adapter)
 
     async def make_response(self, result: Any) -> Any:
         """As Quart's, and for attrs instances, any JSON value inside a tuple, and None (204)."""
@@ -201,9 +224,9 @@ class App(QuartTrio):
 class _Matched(MapAdapter):
     """A URL adapter that knows its answer."""
 
-    def __init__(self, adapter: MapAdapter, match: tuple[Rule, Any], path: str) -> None:
+    def __init__(self, app: App, match: tuple[Rule, Any], adapter: MapAdapter) -> None:
         self.__dict__.update(adapter.__dict__)
-        self.path_info = path
+        self._app = app
         self._match = match
 
     def match(self, path_info: Any = None, method: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -212,7 +235,7 @@ class _Matched(MapAdapter):
         return super().match(path_info, method, *args, **kwargs)
 
     def allowed_methods(self, path_info: str | None = None) -> list[str]:
-        return sorted(super().allowed_methods(path_info))
+        return self._app.methods_at(self._match[0].rule)
 
 
 class _NoSessions(SessionInterface):
@@ -241,16 +264,3 @@ class _JSON(JSONProvider):
         value = args[0] if len(args) == 1 and not kwargs else (args or kwargs)
         response_class: Any = self._app.response_class
         return response_class(to_json(value), content_type="application/json")
-
-
-def _no_route(error: HTTPException, kind: str) -> APIError | HTTPException:
-    if isinstance(error, WebsocketMismatch):
-        if kind == "websocket":
-            return BadRequest("This path does not speak WebSocket.")
-        return APIError(
-            "This path speaks WebSocket only.",
-            status=426,
-            code="UPGRADE_REQUIRED",
-            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-        )
-    return NotFound() if isinstance(error, WerkzeugNotFound) else error
