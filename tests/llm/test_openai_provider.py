@@ -336,6 +336,12 @@ async def test_embeddings(provider: OpenAIProvider) -> None:
     assert answer.usage.prompt_tokens == 6
 
 
+async def test_an_answer_without_end_is_ended(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uait.llm.providers.openai.MAX_STREAM_BYTES", 100_000)
+    with pytest.raises(UpstreamError, match="more than any answer"):
+        await ask("tokens?count=100000")
+
+
 async def test_many_at_once(ask: Ask, upstream: Upstream) -> None:
     async def one() -> None:
         assert (await ask("tokens?count=20")).usage == Usage(11, 20)

@@ -16,6 +16,9 @@ from uait.llm.provider import Capability, Model, Provider
 LIST_TIMEOUT = 15.0
 """Seconds until a request for a list is given up. Nobody waits that long for it."""
 
+LOOK_AGAIN = 10.0
+"""Seconds after which a provider that is only looked for is looked for again."""
+
 CLOSE_TIMEOUT = 2.0
 
 DEFAULT_NAMES = frozenset({"", "auto", "default"})
@@ -198,11 +201,16 @@ class Catalog:
             if entry.refreshing is not None:
                 if now - entry.asked < self._deadline:
                     waiting.append(entry.refreshing)
-            elif now - entry.asked > (self._ttl if entry.error is None or entry.optional else self._retry):
+            elif now - entry.asked > self._good_for(entry):
                 entry.refreshing, entry.asked = trio.Event(), now
                 self._nursery.start_soon(self._refresh, entry, name=f"list models of {entry.provider.name}")
                 waiting.append(entry.refreshing)
         return waiting
+
+    def _good_for(self, entry: Entry) -> float:
+        if entry.error is None:
+            return self._ttl
+        return LOOK_AGAIN if entry.optional else self._retry
 
     async def _wait(self, events: list[trio.Event]) -> None:
         with trio.move_on_after(self._deadline):

@@ -46,3 +46,10 @@ async def test_health_tells_of_the_providers(running: Any) -> None:
     health = (await running.client.get("/health")).json()
     assert (health["service"], health["status"]) == ("chat-service", "healthy")
     assert health["providers"]["mock"]["models"] == 2
+
+
+async def test_metrics_count_answers_and_tokens(running: Any) -> None:
+    await running.say()
+    text = (await running.client.get("/metrics")).text
+    assert 'uait_chat_answers_total{provider="mock"} 1.0' in text
+    assert 'uait_chat_tokens_total{kind="completion",provider="mock"} 5.0' in text

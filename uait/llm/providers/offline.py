@@ -29,7 +29,10 @@ from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
 MODEL = "retrieval"
 
 INTRODUCTION = "I am uait's offline assistant. I am not a language model: I only look up what was said before."
-CONNECT = "For real answers connect a model: start Ollama, LM Studio or another local server, or set OPENAI_API_KEY, and restart."
+CONNECT = (
+    "For real answers connect a model: start Ollama, LM Studio or another local server, or set OPENAI_API_KEY and start "
+    "uait again."
+)
 
 FOUND = 4
 """How many finds are quoted at most."""

@@ -28,6 +28,9 @@ TAIL_TIMEOUT = 2.0
 END_TIMEOUT = 0.1
 """Seconds for the end of the body after `[DONE]`, so that the connection can be used again."""
 
+MAX_STREAM_BYTES = 128 * 1024 * 1024
+"""Of one streamed answer: far more than any model writes, and an end to a server that never stops."""
+
 _NO_CHAT = ("embed", "whisper", "tts", "dall-e", "moderation", "transcribe", "rerank", "image", "sora", "realtime")
 """Words in the names of models that do not chat; the list says nothing of it."""
 
@@ -140,6 +143,7 @@ class _Stream:
         self._ready: deque[Chunk] = deque()
         self._failure: APIError | None = None
         self._over = False
+        self._bytes = 0
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
@@ -163,8 +167,11 @@ class _Stream:
         try:
             data = await self._receive()
             events = self._rest() if data is None else self._parser.feed(data)
+            self._bytes += len(data or b"")
+            if self._bytes > MAX_STREAM_BYTES:
+                raise EventTooLarge
         except EventTooLarge:
-            self._failure = upstream.broken(self._provider, "sent an event that is too large")
+            self._failure = upstream.broken(self._provider, "sent more than any answer needs")
             return
         self._take(events)
         if self._reader.done:

@@ -73,7 +73,7 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
         open_catalog(providers, default=settings.default_model) as catalog,
     ):
         store = ChatStore(database)
-        recorder = UsageRecorder(store, ctx.log)
+        recorder = UsageRecorder(store, ctx.log, ctx.registry)
         ctx.nursery.start_soon(recorder.run, name="record usage")
         generations = Generations(ctx.nursery, store, catalog, recorder, ctx.client("memory"), settings, ctx.log)
         ctx.add_health_check("database", database.check)

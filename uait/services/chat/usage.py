@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 import trio
+from prometheus_client import CollectorRegistry, Counter
 
 from uait.errors import UaitError
 from uait.llm.messages import Usage
 from uait.services.chat.store import ChatStore
 from uait.storage import utc_now
+from uait.web.metrics import get_or_create
 
 FLUSH_TIMEOUT = 2.0
 
@@ -20,9 +22,13 @@ class UsageRecorder:
     A crash of the process loses what was not yet written, which is a write's duration; stopping loses nothing.
     """
 
-    def __init__(self, store: ChatStore, log: logging.Logger) -> None:
+    def __init__(self, store: ChatStore, log: logging.Logger, registry: CollectorRegistry) -> None:
         self._store = store
         self._log = log
+        self._answers = get_or_create(Counter, registry, "uait_chat_answers", "Answers by models.", "provider")
+        self._tokens = get_or_create(
+            Counter, registry, "uait_chat_tokens", "Tokens used, counted or estimated.", "provider", "kind"
+        )
         self._sums: dict[tuple[str, str, str], list[int]] = {}
         self._arrived = trio.Event()
 
@@ -32,6 +38,11 @@ class UsageRecorder:
         for n, value in enumerate((1, usage.prompt_tokens, usage.completion_tokens, int(usage.estimated))):
             sums[n] += value
         self._arrived.set()
+        # Not by model: a client can name any, and every one would stay.
+        provider = model.partition("/")[0]
+        self._answers.labels(provider).inc()
+        self._tokens.labels(provider, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(provider, "completion").inc(usage.completion_tokens)
 
     async def run(self) -> None:
         """Write what arrives, until cancelled; then the rest, within a bound."""
