@@ -105,6 +105,24 @@ async def test_whoever_still_waits_when_it_closes_is_told(tmp_path, schema, gate
     assert len(caught) == 2
 
 
+async def test_a_write_that_has_begun_is_finished_although_the_block_is_cancelled(tmp_path, schema, gate):
+    answers = []
+
+    async def write(database):
+        answers.append(await database.write(lambda connection: [gate(connection), "done"][1]))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with open_database(tmp_path / "test.sqlite3", schema) as database:
+                    nursery.start_soon(write, database)
+                    await gate.held()
+                    threading.Timer(0.1, gate.free.set).start()
+                    scope.cancel(reason="test")
+                    await trio.sleep_forever()
+    assert answers == ["done"]
+
+
 async def test_a_thread_that_does_not_come_back_is_left_behind_and_named(
     tmp_path, schema, gate, monkeypatch, caplog, threads
 ):

@@ -45,7 +45,6 @@ class Readers:
 
     async def read(self, function: Callable[[apsw.Connection], T], *, snapshot: bool = True) -> T:
         """See `Database.read`. Without `snapshot` there is no transaction around it, which a single statement does not need."""
-        self._refuse_when_closed()
         if self.waiting >= self._queue:
             raise DatabaseBusy("Too many reads wait for the database; try again.")
         async with self._slots:
