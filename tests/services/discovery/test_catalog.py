@@ -35,11 +35,13 @@ class Memory:
         if self.full:
             raise DatabaseFull
         self.instances |= {instance.id: instance for instance in instances}
+        await trio.lowlevel.checkpoint()
 
     async def delete(self, ids):
         await trio.lowlevel.checkpoint()
         for instance_id in ids:
             self.instances.pop(instance_id, None)
+        await trio.lowlevel.checkpoint()
 
 
 async def well(check):
@@ -99,14 +101,21 @@ async def test_health_that_cannot_be_stored_counts_all_the_same(make_catalog):
     assert (await catalog.heartbeat("one", Heartbeat(health=Health.WARNING))).health is Health.WARNING
 
 
-async def test_registering_and_leaving_at_once_end_the_same_in_memory_and_on_disk(make_catalog):
+@pytest.mark.parametrize("head_start", range(4))
+async def test_registering_and_leaving_at_once_end_the_same_in_memory_and_on_disk(make_catalog, head_start):
     for _ in range(30):
         store = Memory()
         catalog = make_catalog(store)
         await catalog.register(Registration(**GREETER))
+
+        async def leave(catalog=catalog):
+            for _ in range(head_start):
+                await trio.lowlevel.checkpoint()
+            await catalog.deregister("one")
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(catalog.register, Registration(**GREETER))
-            nursery.start_soon(catalog.deregister, "one")
+            nursery.start_soon(leave)
         assert (catalog.registry.get("one") is None) == ("one" not in store.instances)
 
 

@@ -166,6 +166,26 @@ def test_critical_for_too_long_is_taken_out_where_its_check_says_so(make_world):
     assert kinds(world.pass_by(2)) == [("deregistered", "one")]
 
 
+def test_one_that_is_well_again_is_not_taken_out(make_world):
+    world = make_world()
+    world.register(check=Check(tcp="x:1", failures_before_critical=1, deregister_critical_after=30))
+    world.registry.checked("one", CRITICAL, "", world.now)
+    world.registry.checked("one", PASSING, "", world.now)
+
+    assert world.pass_by(100) == []
+
+
+def test_what_was_critical_before_a_restart_is_not_better_for_it(make_world):
+    before = make_world()
+    before.register(check=Check(tcp="x:1"), health=CRITICAL)
+    after = make_world()
+    after.registry.restore([before.registry.get("one")], after.now)
+
+    after.registry.checked("one", CRITICAL, "cannot connect", after.now)
+
+    assert after.health() is CRITICAL
+
+
 def test_critical_stays_listed_where_nothing_is_said(make_world):
     world = make_world()
     world.register(health=CRITICAL)

@@ -198,6 +198,7 @@ class Membership(RuleBasedStateMachine):
     def nobody_is_a_ghost(self):
         assert {client.user_id for client in self.rooms.clients} == set(self.expected)
         listed = {room.name: {member.user_id for member in room.members.values()} for room in self.rooms.rooms()}
+        assert set(listed) == {"general"}.union(*self.expected.values())
         for room, members in listed.items():
             assert members == {user for user, rooms in self.expected.items() if room in rooms}
             assert members or room == "general"

@@ -338,15 +338,26 @@ async def test_when_the_client_leaves_everything_behind_stops(run_service_live, 
     assert hanging.waiting == 0
 
 
-async def test_health_names_the_services_that_can_be_chosen(run_service):
-    hanging = Hanging()
-    with trio.fail_after(30):
-        async with run_service(
-            orchestrator, chat=chat, memory=hanging.spec(title="memory-service", intents=("remember",)), plain=plain
-        ) as client:
-            health = (await client.get("/health")).json()
+async def test_health_names_the_services_that_can_be_chosen_and_waits_for_none_too_long(run_service):
+    @service
+    async def silent(ctx):
+        return ctx.app()
 
-    assert (health["status"], health["service"]) == ("healthy", "orchestration-service")
+    async def hang(scope, receive, send):
+        if scope["type"] == "http":
+            await trio.sleep_forever()
+
+    @service(title="memory-service", intents=("remember",))
+    async def hanging(ctx):
+        return hang
+
+    with trio.fail_after(30):
+        async with run_service(orchestrator, chat=chat, memory=hanging, silent=silent) as client:
+            response = await client.get("/health", headers={"X-Request-Timeout-Ms": "900"})
+
+    health = response.json()
+    assert (response.status_code, health["status"], health["service"]) == (200, "healthy", "orchestration-service")
     assert health["services"]["chat-service"]["status"] == "healthy"
     assert health["services"]["chat-service"]["latency_ms"] > 0
-    assert set(health["services"]) == {"chat-service", "memory-service", "plain"}
+    assert health["services"]["memory-service"]["status"] == "unhealthy"
+    assert set(health["services"]) == {"chat-service", "memory-service"}
