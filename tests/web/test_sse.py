@@ -179,6 +179,19 @@ async def test_a_client_that_does_not_read_holds_the_iterator_up(app: Any, conne
     assert app.closed == [True]
 
 
+async def test_a_client_that_does_not_read_gets_no_comments(app: Any, connect: Any, autojump_clock: Any) -> None:
+    async def slow_server(scope: Any, receive: Any, send: Any) -> None:
+        async def send_slowly(message: Any) -> None:
+            await trio.sleep(100)
+            await send(message)
+
+        await app(scope, receive, send_slowly)
+
+    async with connect(slow_server, "/numbers", announces=True) as connection:
+        pass
+    assert [list(event) for event in read(connection.answer.body)] == [["id", "data"]] * 3
+
+
 @pytest.mark.parametrize(("path", "code"), [("/fails", "UPSTREAM_ERROR"), ("/bug", "INTERNAL_ERROR")])
 async def test_a_failure_becomes_the_last_event(
     app: Any, ask: Any, announces: bool, path: str, code: str, caplog: Any
