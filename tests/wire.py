@@ -199,6 +199,11 @@ class Wire:
             raise EOFError("the connection was closed")
         self.buffer += data
 
+    async def half_close(self) -> None:
+        """Say that nothing follows. TLS cannot."""
+        if isinstance(self.stream, trio.SocketStream):
+            await self.stream.send_eof()
+
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)
 

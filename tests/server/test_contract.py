@@ -52,6 +52,10 @@ def parameters(function: Any) -> list[str]:
         (H2Protocol._flush, []),
         (StreamBuffer, ["event_class"]),
         (StreamBuffer.set_complete, []),
+        (StreamBuffer.push, ["data"]),
+        (StreamBuffer.pop, ["max_length"]),
+        (H2Protocol._send_data, ["stream_id"]),
+        (H2Protocol._close_stream, ["stream_id"]),
         (HTTPStream.handle, ["event"]),
         (HTTPStream.app_send, ["message"]),
         (HTTPStream._send_closed, []),
@@ -119,6 +123,8 @@ def test_the_attributes_are_where_they_were() -> None:
     assert {"streams", "stream_buffers", "priority", "has_data", "connection", "keep_alive_requests"} <= vars(
         two
     ).keys()
+    buffer = StreamBuffer(context.event_class)
+    assert {"buffer", "_complete", "_is_empty", "_paused"} <= vars(buffer).keys()
     http = HTTPStream(stands_in, Config(), context, stands_in, False, None, None, stands_in, 1)
     assert {"closed", "state", "stream_id"} <= vars(http).keys()
     websocket = WSStream(stands_in, Config(), context, stands_in, False, None, None, stands_in, 1)

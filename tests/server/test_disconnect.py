@@ -33,7 +33,7 @@ async def leave(wire: Wire, way: str) -> None:
     elif way == "reset":
         wire.reset()
     else:
-        await wire.stream.send_eof()  # type: ignore[union-attr]
+        await wire.half_close()
 
 
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])

@@ -6,7 +6,7 @@ import logging
 
 from uait.errors import InternalError
 from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
-from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+from uait.server.disconnect import SCOPE_KEY, Disconnect
 from uait.server.refusal import answer_to
 
 
@@ -17,6 +17,8 @@ async def call_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, lo
     connection class, which sees that, ends the connection so that the client sees it, too. Only cancellation, and what must never be caught, comes out.
     """
     began = complete = False
+    disconnect: Disconnect | None = scope.get(SCOPE_KEY)
+    where = scope["method"], scope["path"]
 
     async def watch(message: Message) -> None:
         nonlocal began, complete
@@ -30,14 +32,17 @@ async def call_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, lo
         await app(scope, receive, watch)
     except* Exception as group:
         error = group.exceptions[0] if len(group.exceptions) == 1 else group
-    client = scope.get(DISCONNECT)
-    if error is None and (complete or (client is not None and client.gone)):
-        return  # an app that stops because nobody waits any more is a good one
+    if complete and error is None:
+        return
+    if disconnect is not None and disconnect.gone:
+        # An app that stops because nobody waits any more is a good one, and raising is some apps' way to do it.
+        if error is not None:
+            log.info("%s %s: its client gone, the app raised %s: %s", *where, type(error).__name__, error)
+        return
     answer = answer_to(InternalError(), close=False)
     log.error(
         "%s %s: %s (request %s)",
-        scope["method"],
-        scope["path"],
+        *where,
         "the app crashed" if error is not None else "the app returned before its answer was complete",
         answer.request_id,
         exc_info=error,

@@ -13,6 +13,7 @@ import trio
 
 from uait.errors import APIError, DeadlineExceeded, InternalError, Unavailable
 from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from uait.server.disconnect import SCOPE_KEY, Disconnect
 from uait.server.drain import Drain, Phase
 from uait.server.refusal import answer_to
 
@@ -58,6 +59,7 @@ class GuardedWebSocket:
         self._log = log
         self._state = _State.CONNECTING
         self._leaving = False
+        self._disconnected = False
         self._patience = trio.CancelScope(deadline=trio.current_time() + accept_timeout)
 
     async def run(self) -> None:
@@ -79,7 +81,7 @@ class GuardedWebSocket:
         finally:
             self._drain.discard(self._leave)
         if crash is not None:
-            self._log.error("WebSocket %s: the app crashed", self._scope["path"], exc_info=crash)
+            self._tell(crash)
         if self._state is _State.OPEN:
             code = SERVICE_RESTART if self._leaving else INTERNAL_ERROR if crash is not None else NORMAL
             reason = "service restart" if code == SERVICE_RESTART else ""
@@ -96,6 +98,7 @@ class GuardedWebSocket:
         message = await self._raw_receive()
         if message["type"] == "websocket.disconnect":
             self._state = _State.OVER
+            self._disconnected = True
         return message
 
     async def _send(self, message: Message) -> None:
@@ -118,6 +121,15 @@ class GuardedWebSocket:
         except Exception:
             self._state = before  # it was not sent: headers, a subprotocol or a code that cannot be
             raise
+
+    def _tell(self, crash: BaseException) -> None:
+        disconnect: Disconnect | None = self._scope.get(SCOPE_KEY)
+        if self._disconnected or (disconnect is not None and disconnect.gone):
+            # Raising is some apps' way to say that they have noticed.
+            name, path = type(crash).__name__, self._scope["path"]
+            self._log.info("WebSocket %s: its client gone, the app raised %s: %s", path, name, crash)
+        else:
+            self._log.error("WebSocket %s: the app crashed", self._scope["path"], exc_info=crash)
 
     async def _refuse(self, *, crashed: bool) -> None:
         error: APIError

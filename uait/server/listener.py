@@ -149,8 +149,12 @@ class Server:
     async def drain(self, grace: float, *, refuse: bool = False) -> None:
         """Leave: stop accepting, tell every open request, and wait until they are over.
 
-        New connections wait in the backlog of the caller's sockets, or, with `refuse`, are refused from now on: the sockets are of no further use then. Idle connections end at once, requests in flight are answered with `Connection: close`, WebSockets closed with 1012. After `grace` seconds
-        whoever is left is told once more, has a second, is cancelled, and loses its socket in the end. Those that had to be cancelled are in the log and in `ServerStatistics.stuck`.
+        Idle connections end at once, requests in flight are answered with `Connection: close`, WebSockets closed with 1012. After `grace` seconds whoever is left is told once more, has a second, is
+        cancelled, and loses its socket in the end. Those that had to be cancelled are in the log and in `ServerStatistics.stuck`.
+
+        Args:
+            grace: seconds.
+            refuse: refuse new connections from now on; the caller's sockets are of no further use then. Otherwise they wait in the sockets' backlog for the next server.
 
         Returns at the latest `grace` + 2 seconds later, whatever clients do. Calling it again is harmless; cancelling it leaves the rest to the end of `open_server`.
         """

@@ -10,7 +10,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from hypercorn.protocol.events import Body, Event, Request, StreamClosed
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DuplicateStreamError, MissingStreamError
 
@@ -29,6 +29,28 @@ RESETS_PER_SECOND = 20
 """How many of its own requests a client may take back; more is the attack known as rapid reset (CVE-2023-44487)."""
 
 
+class _Buffer(StreamBuffer):
+    """What waits for a stream's window. hypercorn's own takes in without bounds while that is closed."""
+
+    async def push(self, data: bytes) -> None:
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer += data
+        await self._is_empty.clear()
+        if len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
 class HTTP2(H2Protocol):
     """hypercorn's protocol on h2.
 
@@ -40,6 +62,7 @@ class HTTP2(H2Protocol):
         self._owner = connection
         self._site = connection.site
         self._resets = 0
+        self._ended = trio.Event()  # a stream, on the wire
         self._since = trio.current_time()
 
     @property
@@ -57,17 +80,41 @@ class HTTP2(H2Protocol):
         """Never needed: what is refused is refused on its stream."""
 
     async def stream_send(self, event: Event) -> None:
-        if isinstance(event, StreamClosed):
-            stream = self.streams.get(event.stream_id)
-            buffer = self.stream_buffers.get(event.stream_id)
-            if isinstance(stream, RequestStream) and not stream.answered:
-                self._reset(event.stream_id, ErrorCodes.INTERNAL_ERROR)
-            elif isinstance(stream, WebSocketStream) and buffer is not None and not buffer.complete:
-                buffer.set_complete()
-                with suppress(MissingStreamError):
-                    self.priority.unblock(event.stream_id)
-                await self.has_data.set()
-        await super().stream_send(event)
+        stream_id = event.stream_id
+        with trio.move_on_after(self._site.limits.send_timeout) as patience:
+            if isinstance(event, StreamClosed):
+                await self._finish(stream_id)
+            await super().stream_send(event)
+        if patience.cancelled_caught:  # the client opens no window for it (RFC 9113 section 5.2)
+            self._reset(stream_id, ErrorCodes.CANCEL)
+            await self._flush()
+            await self._close_stream(stream_id)
+
+    async def _finish(self, stream_id: int) -> None:
+        """Bring a stream to its end for the client, before it is forgotten here."""
+        stream, buffer = self.streams.get(stream_id), self.stream_buffers.get(stream_id)
+        if isinstance(stream, RequestStream) and not stream.answered:
+            self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+            await self._flush()
+            return
+        if isinstance(stream, WebSocketStream) and buffer is not None:
+            buffer.set_complete()
+            with suppress(MissingStreamError):
+                self.priority.unblock(stream_id)
+            await self.has_data.set()
+        while stream_id in self.stream_buffers and not self.closed:
+            await self._ended.wait()
+
+    async def _send_data(self, stream_id: int) -> None:
+        await super()._send_data(stream_id)
+        if stream_id not in self.stream_buffers:
+            self._ended.set()
+            self._ended = trio.Event()
+
+    async def handle(self, event: Any) -> None:
+        await super().handle(event)
+        if self.closed:
+            self._ended.set()
 
     async def _handle_events(self, events: list[Any]) -> None:
         for event in events:
@@ -122,7 +169,7 @@ class HTTP2(H2Protocol):
             self.stream_send,
             stream_id,
         )
-        self.stream_buffers[stream_id] = StreamBuffer(self.context.event_class)
+        self.stream_buffers[stream_id] = _Buffer(self.context.event_class)
         try:
             self.priority.insert_stream(stream_id)
         except DuplicateStreamError:

@@ -75,6 +75,7 @@ class WebSocketStream(WSStream):
 
     async def refuse(self, error: APIError) -> None:
         if not self.closed and self.state is ASGIWebsocketState.HANDSHAKE:
+            await self._end()  # first, for the app must not accept any more
             answer = answer_to(error, close=self.scope["http_version"] != "2")
             self.state = ASGIWebsocketState.HTTPCLOSED
             await self.send(Response(stream_id=self.stream_id, headers=answer.headers, status_code=answer.status))
