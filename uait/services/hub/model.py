@@ -135,8 +135,8 @@ def parse(raw: bytes) -> Inbound:
     """
     try:
         fields = from_json(raw)
-    except InvalidJSON as error:
-        raise Refused(error.error_code, error.text) from None
+    except InvalidJSON:
+        raise Refused("INVALID_JSON", "Send each message as one JSON object, not nested too deeply.") from None
     if not isinstance(fields, dict):
         raise Refused("INVALID_MESSAGE", "Send each message as one JSON object.")
     given = fields.get("id")

@@ -1,4 +1,8 @@
-"""The WebSocket hub: rooms, presence, broadcast and what was said of late."""
+"""The WebSocket hub: rooms, presence, broadcast and what was said of late.
+
+Rooms are public squares: everybody who may use this host can enter any room, sees the user ids of those who are in it, and reads what is said and was said
+there. What is for one user alone does not belong here.
+"""
 
 from __future__ import annotations
 
