@@ -222,6 +222,23 @@ async def test_a_whole_answer_gives_its_connection_back(ask: Ask, upstream: Upst
     assert (upstream.accepted, len(upstream.requests)) == (1, 5)
 
 
+async def test_the_end_of_the_body_is_waited_for_a_moment(ask: Ask, upstream: Upstream) -> None:
+    for _ in range(3):
+        assert (await ask("late-end")).text == TEXT
+    assert (upstream.accepted, upstream.left) == (1, 0)
+
+
+async def test_a_finished_answer_does_not_wait_for_what_may_follow(
+    upstream: Upstream, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uait.llm.providers.openai.TAIL_TIMEOUT", 0.1)
+    provider = OpenAIProvider("mock", upstream.url, timeouts=Timeouts(idle=60))
+    with trio.fail_after(10):
+        async with provider.stream(question("finish-then-silence")) as chunks:
+            assert "".join([chunk.text async for chunk in chunks]) == TEXT
+    await provider.aclose()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_pooled_connection_closed_meanwhile_is_replaced_once(
     ask: Ask, upstream: Upstream, stream: bool

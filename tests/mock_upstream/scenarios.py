@@ -194,6 +194,15 @@ async def done_without_finish(c: Connection, body: Body, options: Options) -> No
 
 
 @scenario
+async def late_end(c: Connection, body: Body, options: Options) -> None:
+    """A good answer whose body ends a moment after `[DONE]`."""
+    await c.start()
+    await c.data(good())
+    await trio.sleep(0.02)
+    await c.end()
+
+
+@scenario
 async def done_without_newline(c: Connection, body: Body, options: Options) -> None:
     await _stream(c, ROLE, *words(), b"data: [DONE]")
 

@@ -160,3 +160,6 @@ async def test_others_cannot_come_back_to_it(running: Any) -> None:
     position = {"Last-Event-ID": f"{answer['message_id']}:0"}
     assert (await running.client.post("/chat", headers={**position, "X-User-ID": "bob"})).status_code == 404
     assert (await running.client.post("/chat", headers=position)).status_code == 200
+    async with running.raw("/chat", {"message": "x", "model": SLOW, "stream": True}) as live:
+        position = {"Last-Event-ID": _last_id((await live.until(b"tok2")).rpartition(b"\n\n")[0])}
+        assert (await running.client.post("/chat", headers={**position, "X-User-ID": "bob"})).status_code == 404
