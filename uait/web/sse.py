@@ -107,9 +107,8 @@ class _Stream(ResponseBody):
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> _Stream:
-        nursery = await self._stack.enter_async_context(trio.open_nursery())
-        self._stack.callback(nursery.cancel_scope.cancel, reason="the event stream is over")
-        nursery.start_soon(self._fill_silence)
+        self._nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._stack.callback(self._nursery.cancel_scope.cancel, reason="the event stream is over")
         if isinstance(self._events, AsyncIterable):
             self._iterator = self._events.__aiter__()
             close = getattr(self._iterator, "aclose", None)
@@ -129,7 +128,9 @@ class _Stream(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        """Send everything."""
+        """Send everything. The head is out by now."""
+        self._last = trio.current_time()
+        self._nursery.start_soon(self._fill_silence)
         if isinstance(self._events, AsyncIterable):
             async for event in self._iterator:
                 await self._send(event)
