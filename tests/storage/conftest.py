@@ -17,7 +17,7 @@ CREATE TABLE part (item INTEGER NOT NULL REFERENCES item(id) DEFERRABLE INITIALL
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def schema() -> list[str]:
     return [SCHEMA]
 

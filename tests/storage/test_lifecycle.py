@@ -63,12 +63,43 @@ async def test_closing_when_cancelled_is_as_clean(tmp_path, schema, threads, end
         await settled(lambda: threads() == [])
 
 
-async def test_opening_when_cancelled_leaves_no_thread(tmp_path, schema, threads):
+@pytest.mark.parametrize("steps", range(0, 12, 2))
+async def test_opening_when_cancelled_leaves_no_thread(tmp_path, schema, threads, steps):
+    async def opening():
+        async with open_database(tmp_path / "test.sqlite3", schema):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(opening)
+        for _ in range(steps):
+            await trio.sleep(0.0005)
+        nursery.cancel_scope.cancel(reason="test")
+    await settled(lambda: threads() == [])
+
+
+async def test_a_connection_whose_opening_is_cancelled_ends_its_thread(tmp_path, threads):
     with trio.CancelScope() as scope:
         scope.cancel(reason="test")
-        async with open_database(tmp_path / "test.sqlite3", schema):
-            await trio.lowlevel.checkpoint()
+        await connection.open_connection(
+            tmp_path / "test.sqlite3",
+            name="test",
+            flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE,
+            setup=connection.configure_writer,
+        )
+    assert scope.cancelled_caught
     await settled(lambda: threads() == [])
+
+
+async def test_closing_a_connection_waits_although_the_caller_is_cancelled(tmp_path):
+    path = tmp_path / "test.sqlite3"
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    opened = await connection.open_connection(path, name="test", flags=flags, setup=connection.configure_writer)
+    await connection.run(opened, lambda: opened.execute("CREATE TABLE t (x)").fetchall())
+    assert len(list(tmp_path.iterdir())) == 3
+    with trio.CancelScope() as scope:
+        scope.cancel(reason="test")
+        assert await connection.close_connection(opened)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(tmp_path, schema):
@@ -137,6 +168,26 @@ async def test_a_thread_that_does_not_come_back_is_left_behind_and_named(
     await settled(lambda: threads() == ["uait test reader"])
     gate.free.set()
     await settled(lambda: threads() == [])
+
+
+def test_a_thread_that_comes_back_after_the_run_is_over_ends_quietly(tmp_path, schema, gate, monkeypatch, threads):
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+
+    async def main():
+        with trio.fail_after(20), trio.CancelScope() as scope:
+            async with (
+                open_database(tmp_path / "test.sqlite3", schema) as database,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(database.read, gate)
+                await gate.held()
+                scope.cancel(reason="test")
+
+    trio.run(main)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "uait test reader"]
+    gate.free.set()
+    thread.join(10)
+    assert "uait test reader" not in threads()
 
 
 async def test_not_a_database(tmp_path, schema):

@@ -28,8 +28,8 @@ LOCK_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for a thread that does not come back, before it is left behind."""
 
-WRITER_CACHE_KIB = 2048
-READER_CACHE_KIB = 1024
+WRITER_CACHE_KIB = 1024
+READER_CACHE_KIB = 512
 """Page cache of one connection, taken as it is used: small, because the whole program with all its databases is to stay small."""
 
 WAL_KEPT = 16 * 1024 * 1024
@@ -60,9 +60,7 @@ async def open_connection(
     controller: Any = partial(Worker, f"uait {name}")
     before = apsw.async_controller.set(controller)
     try:
-        # Shielded: `as_async` cancelled half-way would leave its thread running for ever.
-        with trio.CancelScope(shield=True):
-            connection = await apsw.Connection.as_async(str(path), flags=flags)
+        connection = await apsw.Connection.as_async(str(path), flags=flags)
     finally:
         apsw.async_controller.reset(before)
     try:
