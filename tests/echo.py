@@ -90,6 +90,10 @@ class Echo:
                 await send({"type": "http.response.start", "status": 200, "headers": []})
                 while True:
                     await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+            case "/empty-pieces":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                while True:
+                    await send({"type": "http.response.body", "body": b"", "more_body": True})
             case "/crash":
                 raise ValueError("on purpose")
             case "/crash-late":

@@ -65,6 +65,7 @@ def parameters(function: Any) -> list[str]:
         (WSStream._send_wsproto_event, ["event"]),
         (Handshake.accept, ["subprotocol", "additional_headers"]),
         (WorkerContext, ["max_requests"]),
+        (hypercorn.utils.suppress_body, ["method", "status_code"]),
         (hypercorn.utils.filter_pseudo_headers, ["headers"]),
         (hypercorn.utils.parse_socket_addr, ["family", "address"]),
         (events.Request, ["stream_id", "headers", "http_version", "method", "raw_path", "state"]),

@@ -84,6 +84,21 @@ async def test_head_has_no_body(serve: Serve, either: ASGIApp) -> None:
         assert (await wire.ask()).body == b"hello"  # the connection is where it should be
 
 
+@pytest.mark.parametrize("path", ["/big", "/sse", "/empty-pieces"])
+async def test_head_of_a_stream_without_end_has_an_end(serve: Serve, echo: Echo, path: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        assert (await wire.ask(path, method="HEAD")).status == 200
+        assert (await wire.ask()).body == b"hello"
+        assert echo.ended[0] == f"{path} cancelled"
+
+
+async def test_empty_pieces_without_end_do_not_freeze_the_others(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as endless, running.dial() as wire:
+        await endless.send(request("/empty-pieces"))
+        await endless.head()
+        assert (await wire.ask()).body == b"hello"
+
+
 async def test_http_1_0_is_answered_and_closed(serve: Serve, either: ASGIApp) -> None:
     async with serve(either) as running, running.dial() as wire:
         answer = await wire.ask(version="1.0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 
@@ -12,7 +13,7 @@ from uait.server.connection import Stream, transport_of
 _PIECE = 64 * 1024
 _GIVEN_UP = 256 * 1024
 _LAST_TRY = 1.0
-_RESET = struct.pack("ii", 1, 0)
+_RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Writer:

@@ -115,6 +115,7 @@ class Call:
         else:
             self._inbox = Inbox(max_bytes=READ_AHEAD, max_messages=2)
         self._taken = 0
+        self._ended = False
         self._cancel_scope = trio.CancelScope()
         self._app_send: Callable[[Any], Awaitable[None]]
 
@@ -158,12 +159,17 @@ class Call:
     # The app's side
 
     async def _run(self, scope: Scope) -> None:
-        with self._cancel_scope:
-            await self._site.call(scope, self._receive, self._send)
-        self._inbox.close()
-        if not self.stream.closed:
-            await self.stream.settle()
-        await self._app_send(None)
+        try:
+            with self._cancel_scope:
+                await self._site.call(scope, self._receive, self._send)
+            self._inbox.close()
+            if not self.stream.closed:
+                await self.stream.settle()
+            await self._app_send(None)
+        finally:
+            # The stream knows the call, so this ring would keep its memory until the garbage collector comes by.
+            self._ended = True
+            del self.stream, self._app_send
 
     async def _receive(self) -> Message:
         if self._taken > self._site.limits.body_bytes:
@@ -183,7 +189,7 @@ class Call:
     async def _send(self, message: Message) -> None:
         # Before any protocol state changes, for a cancelled task must not leave half of a change behind.
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self.stream.closed:
+        if self._ended or self.stream.closed:
             await trio.sleep(PAUSE)
             return
         await self._app_send(message)

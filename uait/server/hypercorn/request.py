@@ -7,6 +7,7 @@ from typing import Any
 import trio
 from hypercorn.protocol.events import Body, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.utils import suppress_body
 
 from uait.errors import APIError
 from uait.server.hypercorn.call import Call
@@ -57,6 +58,18 @@ class RequestStream(HTTPStream):
                 self._stop_waiting()
             return
         await super().handle(event)
+
+    async def app_send(self, message: Any) -> None:
+        if message is None or message["type"] != "http.response.body" or self.state is not ASGIHTTPState.RESPONSE:
+            await super().app_send(message)
+        elif message.get("more_body", False) and suppress_body(self.scope["method"], int(self.response["status"])):
+            # The answer has no body, so it is complete, however long the app would go on.
+            await self._send_closed()
+            self._call.stop("its answer has no body")
+        else:
+            await super().app_send(message)
+            if not message.get("body"):
+                await trio.lowlevel.checkpoint()  # nothing was sent, so nothing has let others run
 
     async def refuse(self, error: APIError) -> None:
         if not self.closed and self.state is ASGIHTTPState.REQUEST:
