@@ -121,6 +121,20 @@ async def test_a_websocket_that_is_not_accepted_gets_an_answer(
         assert await wire.rest() == b""
 
 
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_a_client_that_leaves_before_it_is_accepted_is_no_error(serve: Serve, echo: Echo, way: str) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(handshake("/ws/never"))
+        while not echo.inside:
+            await trio.sleep(0.01)
+        if way == "reset":
+            wire.reset()
+        await wire.aclose()
+        await running.settled()
+        assert echo.ended == ["/ws/never cancelled"]
+        assert not [message for message in running.messages if "WebSocket" in message]
+
+
 async def test_quart_refuses_what_it_does_not_know(serve: Serve) -> None:
     from echo import make_quart_app
 

@@ -82,12 +82,20 @@ class GuardedWebSocket:
             self._drain.discard(self._leave)
         if crash is not None:
             self._tell(crash)
+        if self._gone:
+            return
         if self._state is _State.OPEN:
             code = SERVICE_RESTART if self._leaving else INTERNAL_ERROR if crash is not None else NORMAL
             reason = "service restart" if code == SERVICE_RESTART else ""
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
         elif self._state is _State.CONNECTING:
             await self._refuse(crashed=crash is not None)
+
+    @property
+    def _gone(self) -> bool:
+        """Whether the client has gone, as far as anybody was told."""
+        disconnect: Disconnect | None = self._scope.get(SCOPE_KEY)
+        return self._disconnected or (disconnect is not None and disconnect.gone)
 
     def _leave(self, phase: Phase) -> None:
         self._leaving = True
@@ -123,8 +131,7 @@ class GuardedWebSocket:
             raise
 
     def _tell(self, crash: BaseException) -> None:
-        disconnect: Disconnect | None = self._scope.get(SCOPE_KEY)
-        if self._disconnected or (disconnect is not None and disconnect.gone):
+        if self._gone:
             # Raising is some apps' way to say that they have noticed.
             name, path = type(crash).__name__, self._scope["path"]
             self._log.info("WebSocket %s: its client gone, the app raised %s: %s", path, name, crash)
