@@ -138,6 +138,33 @@ async def test_what_is_seen_on_the_wire(serve, discovery_of, directory):
     assert [message["more_body"] for message in bodies] == [True, False]
 
 
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"100")]], ids=["after the request", "in its body"])
+async def test_a_disconnect_ends_it_even_where_nobody_cancels(serve, discovery_of, directory, headers):
+    began, ended = trio.Event(), trio.Event()
+
+    async def app(scope, receive, send):
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def receive():
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError("there is nobody to send to")
+
+    async with contextlib.AsyncExitStack() as stack:
+        address = await stack.enter_async_context(serve(app))
+        directory.apps["discovery"] = discovery_of({"echo": [address]})
+        calls = await stack.enter_async_context(Calls(directory, caller="gateway"))
+        with trio.fail_after(5):
+            await calls.client("echo").asgi(scope_with(headers), receive, send)
+            await ended.wait()
+
+
 async def test_what_another_app_has_left_in_the_scope_stays_there(directory):
     seen = {}
 

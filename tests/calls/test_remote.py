@@ -300,6 +300,28 @@ async def test_an_instance_that_keeps_failing_is_left_alone_for_a_while(listen, 
         assert await client.post_json("/", {}) == {}
 
 
+async def test_an_instance_that_answers_for_others_who_do_not_is_left_alone_too(listen, client_of):
+    broken = await listen(says(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
+    async with client_of(broken.address) as client:
+        for _ in range(6):
+            with pytest.raises(Unavailable):
+                await client.post_json("/", {})
+    assert len(broken.requests) == 5
+
+
+async def test_a_retry_waits_and_a_call_pays_for_retries_once(listen, client_of, monkeypatch):
+    waits = []
+    monkeypatch.setattr("uait.calls.remote.full_jitter", lambda attempt: waits.append(attempt) or 0)
+    broken = await listen(says(close=True))
+    async with client_of(broken.address) as client:
+        budget = client._calls.remote._budgets.get("echo")
+        budget.reserve, budget._balance = 0, 5.0
+        with pytest.raises(UpstreamError):
+            await client.get_json("/")
+        assert budget.balance == pytest.approx(5.0 + budget.ratio - 2)
+    assert waits == [1, 2]
+
+
 async def test_only_slow_instances_are_blamed_for_callers_that_leave(listen, client_of, mock_clock):
     server = await listen(hangs)
     async with client_of(server.address) as client:

@@ -82,16 +82,14 @@ async def proxy_http(remote: Remote, name: str, scope: Scope, receive: Receive, 
     content = client.body(scope["headers"])
     headers = forwarded_headers(scope, call)
     with client.scope:
-        async with (
-            open_helpers("the answer is complete") as nursery,
-            remote.open(name, scope["method"], scope_target(scope), headers, content) as answer,
-        ):
+        async with open_helpers("the answer is complete") as nursery:
             nursery.start_soon(client.watch)
-            start = {"type": "http.response.start", "status": answer.status}
-            await send({**start, "headers": [*end_to_end(answer.headers), (b"via", VIA)]})
-            while chunk := await answer.read():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with remote.open(name, scope["method"], scope_target(scope), headers, content) as answer:
+                start = {"type": "http.response.start", "status": answer.status}
+                await send({**start, "headers": [*end_to_end(answer.headers), (b"via", VIA)]})
+                while chunk := await answer.read():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _Client:

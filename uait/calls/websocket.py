@@ -61,6 +61,7 @@ class WebSocket:
         self._stream = stream
         self._wire = WSConnection(ConnectionType.CLIENT)
         self._events: list[Event] = []
+        self._closed: WebSocketClosed | None = None
         self._sending = trio.Lock()
 
     async def handshake(
@@ -90,14 +91,22 @@ class WebSocket:
         """The next message, whole.
 
         Raises:
-            WebSocketClosed: there is none.
+            WebSocketClosed: there is none, and will be none.
         """
+        if self._closed is None:
+            try:
+                return await self._message()
+            except WebSocketClosed as closed:
+                self._closed = closed
+        raise self._closed
+
+    async def _message(self) -> str | bytes:
+        # wsproto gives text in parts that are text, and the rest as bytearrays.
         parts: list[Any] = []
         size = 0
         while True:
             event = await self._next()
             if isinstance(event, (TextMessage, BytesMessage)):
-                # wsproto gives text in parts that are text, and the rest as bytearrays.
                 parts.append(event.data)
                 size += len(event.data)
                 if size > MESSAGE_BYTES:

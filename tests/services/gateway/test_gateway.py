@@ -363,6 +363,24 @@ async def test_an_instance_that_is_down_is_unavailable(open_gateway):
     assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_a_title_is_as_good_as_a_name(open_gateway, service):
+    scopes = []
+
+    async def factory(ctx):
+        async def app(scope, receive, send):
+            scopes.append(scope)
+            await service("weather")(scope, receive, send)
+
+        return app
+
+    weather = ServiceSpec(factory=factory, name="weather", title="weather-service")
+    async with open_gateway(weather) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        for name in ("weather", "weather-service"):
+            assert (await client.get(f"/api/v1/{name}/a")).status_code == 200
+    # In process, not over a socket to ourselves by way of discovery.
+    assert all("uait.call" in scope for scope in scopes if scope["type"] == "http")
+
+
 async def test_a_service_that_has_failed_is_unavailable_and_the_others_go_on(open_gateway, service, caplog):
     crash = trio.Event()
 
@@ -372,18 +390,22 @@ async def test_a_service_that_has_failed_is_unavailable_and_the_others_go_on(ope
             raise ZeroDivisionError
 
         ctx.nursery.start_soon(background)
-        return service("weather")
+        weather = service("weather")
+        weather.answers["/models"] = {"models": [{"id": "m"}]}
+        return weather
 
     weather = ServiceSpec(factory=factory, name="weather", title="weather-service", restart=RestartPolicy(intensity=0))
     async with open_gateway(weather) as (url, host), httpx.AsyncClient(base_url=url) as client:
-        for name in ("weather", "weather-service"):
-            assert (await client.get(f"/api/v1/{name}/a")).json()["service"] == "weather"
+        assert (await client.get("/api/v1/weather/a")).json()["service"] == "weather"
+        assert (await client.get("/api/v1/models")).json()["total"] == 1
         crash.set()
         with trio.fail_after(SOON):
             while {status.name: status.state for status in host.status()}["weather"] is not State.FAILED:
                 await host.changed()
             response = await client.get("/api/v1/weather/a")
             told = (await client.get("/health")).json()
+            models = (await client.get("/api/v1/models")).json()["models"]
+    assert [(model["id"], model["stale"]) for model in models] == [("m", True)]
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
     assert told["status"] == "degraded"

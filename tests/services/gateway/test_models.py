@@ -31,11 +31,11 @@ async def gather(service):
     calls = Calls(directory, caller="gateway")
     catalog = Catalog(calls.client, logging.getLogger("test"), timeout=2.0, ttl=10.0)
 
-    async def gather(**answers):
+    async def gather(down=(), **answers):
         for name, answer in answers.items():
             each = directory.services.setdefault(name, service(name))
             each.answers["/models"] = answer
-        return await catalog.models(answers)
+        return await catalog.models(answers, down)
 
     gather.services = directory.services
     return gather
@@ -75,6 +75,14 @@ async def test_what_a_stale_provider_has_is_said(gather, hang, autojump_clock):
     assert found.providers["p"].status == "stale"
     assert found.providers["p"].models == 1
     assert found.providers["p"].error
+
+
+async def test_who_is_down_is_not_asked_and_keeps_its_models_marked_stale(gather, autojump_clock):
+    await gather(chat=offer("a"), plugin=offer("b"), memory=None)
+    found = await gather(down=["plugin", "memory", "never-up"], chat=offer("a"))
+    assert [(model.id, model.stale) for model in found.models] == [("a", False), ("b", True)]
+    assert gather.services["plugin"].asked == ["/models"]
+    assert not {"memory", "never-up"} & set(found.providers)
 
 
 async def test_an_answer_is_used_again_for_a_while(gather, autojump_clock):

@@ -15,7 +15,8 @@ from uait.services.gateway.model import HEALTH_WORDS, Health, ServiceHealth
 FRESH = 0.25
 """Seconds for which an answer counts as present: one `/health` asks twice, for the map and for the verdict."""
 
-_UP = frozenset({State.READY, State.DRAINING})
+UP = frozenset({State.READY, State.DRAINING})
+"""States in which a service answers."""
 
 
 class HealthOfAll:
@@ -72,7 +73,7 @@ class HealthOfAll:
                 name=status.name, status=health, state=status.state, latency_ms=latency, error=error
             )
 
-        if status.state not in _UP:
+        if status.state not in UP:
             tell("unhealthy", error=f"It is {status.state}.")
             return
         began = trio.current_time()

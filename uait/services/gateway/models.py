@@ -41,13 +41,18 @@ class Catalog:
         self._known: dict[str, _Known] = {}
         self._asking: dict[str, trio.Lock] = {}
 
-    async def models(self, services: Iterable[str]) -> Models:
-        """The union of what `services` offer. Never waits longer than the timeout."""
+    async def models(self, services: Iterable[str], down: Iterable[str] = ()) -> Models:
+        """The union of what `services` offer, and of what those that are `down` offered last. Never waits longer than the timeout."""
         services = list(services)
         async with trio.open_nursery() as nursery:
             for service in services:
                 nursery.start_soon(self._refresh, service)
         offers = [(service, self._known[service]) for service in services if service in self._known]
+        offers += [
+            (service, attrs.evolve(known, error=f"{service} is down."))
+            for service in down
+            if (known := self._known.get(service)) is not None and known.offer is not None
+        ]
         models = []
         providers: dict[str, ProviderModels] = {}
         for service, known in offers:

@@ -8,12 +8,11 @@ import attrs
 from quart import Response
 
 from uait.kernel.service import Context, service
-from uait.kernel.status import State
 from uait.llm.dialects import anthropic, openai_chat
 from uait.server.asgi import ASGIApp
 from uait.services.gateway import console
 from uait.services.gateway.cors import CORS
-from uait.services.gateway.health import HealthOfAll
+from uait.services.gateway.health import UP, HealthOfAll
 from uait.services.gateway.model import GatewaySettings, Models
 from uait.services.gateway.models import Catalog
 from uait.services.gateway.proxy import Proxy
@@ -58,10 +57,10 @@ async def gateway(ctx: Context) -> ASGIApp:
     @app.get("/api/models")
     async def models() -> Models:
         """The models of every service that has some. A service that does not answer in time keeps those it had last, marked stale."""
+        asked = [status for status in ctx.services() if status.name not in {ctx.name, *NOT_ASKED_FOR_MODELS}]
         return await catalog.models(
-            status.name
-            for status in ctx.services()
-            if status.state in (State.READY, State.DRAINING) and status.name not in {ctx.name, *NOT_ASKED_FOR_MODELS}
+            [status.name for status in asked if status.state in UP],
+            [status.name for status in asked if status.state not in UP],
         )
 
     app.mount("/api", proxy.api, strip=False)
