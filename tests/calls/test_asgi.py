@@ -234,10 +234,11 @@ async def test_a_service_that_breaks_off_breaks_the_answer(front, caplog):
 async def test_nobody_there(directory, discovery_of):
     directory.apps["discovery"] = discovery_of({"ill": []})
     directory.down.add("broken")
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     async with Calls(directory, caller="test") as calls:
         for name, error in (("unknown", NotFound), ("ill", Unavailable), ("broken", Unavailable)):
             with pytest.raises(error):
-                await calls.client(name).asgi({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)
+                await calls.client(name).asgi(scope, trio.sleep_forever, trio.sleep_forever)
 
 
 # WebSockets
