@@ -18,12 +18,12 @@ from uait.errors import APIError, BadRequest, MethodNotAllowed, NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.web.codec import from_json, to_json
 from uait.web.connection import HTTPConnection, Request
+from uait.web.describe import describe
 from uait.web.edge import PUBLIC, Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
 from uait.web.health import BUILT_IN, add_health_routes
 from uait.web.identity import Authenticator
 from uait.web.metrics import HTTPMetrics
-from uait.web.openapi import add_openapi_route
 from uait.web.paths import IdConverter, is_under, request_path
 from uait.web.websocket import WebSocketConnection
 
@@ -70,7 +70,7 @@ class App(QuartTrio):
         self._adapter = self.url_map.bind("localhost")
         self._edge = Edge(self)
         add_health_routes(self)
-        add_openapi_route(self)
+        _add_openapi_route(self)
 
     if TYPE_CHECKING:
         # Quart's own types know nothing of what `make_response` takes here, as attrs instances.
@@ -219,6 +219,22 @@ class App(QuartTrio):
         elif isinstance(result, (dict, list)) or attrs.has(type(result)):
             result = self.response_class(to_json(result), content_type="application/json")
         return await super().make_response((result, *rest) if rest else result)
+
+
+def _add_openapi_route(app: App) -> None:
+    cached: dict[int, dict[str, Any]] = {}
+
+    @app.get("/openapi.json", endpoint=f"{BUILT_IN}/openapi.json")
+    @describe(returns=dict[str, Any], tags=("service",))
+    async def openapi() -> Any:
+        """This document."""
+        from uait.web.openapi import document_of  # late: most processes are never asked for it, and it costs a megabyte
+
+        rules = len(app.url_map._rules)
+        if rules not in cached:
+            cached.clear()
+            cached[rules] = document_of(app)
+        return cached[rules]
 
 
 class _Matched(MapAdapter):

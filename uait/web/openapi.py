@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.routing import Rule
 
-from uait.web.describe import Description, describe, description_of
+from uait.web.describe import Description, description_of
 from uait.web.exchange import standard_error
-from uait.web.health import BUILT_IN, version_of
+from uait.web.health import version_of
 from uait.web.parse import takes_text
 from uait.web.reflect import UNKNOWN, Reflection, reflect
 from uait.web.schema import Schema, Schemas, summary_of
@@ -228,18 +228,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return str(status)
-
-
-def add_openapi_route(app: App) -> None:
-    """Give `app` its `/openapi.json`."""
-    cached: dict[int, dict[str, Any]] = {}
-
-    @app.get("/openapi.json", endpoint=f"{BUILT_IN}/openapi.json")
-    @describe(returns=dict[str, Any], tags=("service",))
-    async def openapi() -> Any:
-        """This document."""
-        rules = len(app.url_map._rules)
-        if rules not in cached:
-            cached.clear()
-            cached[rules] = document_of(app)
-        return cached[rules]
