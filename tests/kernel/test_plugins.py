@@ -186,9 +186,32 @@ def test_services_come_after_what_they_need() -> None:
     assert order == ["a", "b", "c"]
 
 
-def test_a_circle_is_refused_with_its_path() -> None:
+def test_a_circle_is_refused_with_its_path_where_it_was_asked_for() -> None:
+    circle = [spec_of("a", "b"), spec_of("b", "c"), spec_of("c", "a")]
+
     with pytest.raises(SettingsError, match="a -> b -> c -> a"):
-        in_order([spec_of("a", "b"), spec_of("b", "c"), spec_of("c", "a")])
+        load_all([plugin_of(spec, explicit=True) for spec in circle])
+
+
+def test_a_circle_of_what_is_merely_installed_keeps_nobody_else_from_starting() -> None:
+    specs = [spec_of("a", "b"), spec_of("b", "a"), spec_of("c", "c"), spec_of("d", "c"), spec_of("e")]
+
+    loaded = load_all([plugin_of(spec) for spec in specs])
+
+    assert [spec.name for spec in loaded.specs] == ["e"]
+    assert {plugin.name: str(error) for plugin, error in loaded.broken} == {
+        "a": "services need each other in a circle: a -> b -> a",
+        "b": "services need each other in a circle: b -> a -> b",
+        "c": "services need each other in a circle: c -> c",
+        "d": "service 'd' needs 'c', which cannot be loaded",
+    }
+
+
+def test_an_attribute_error_of_the_module_itself_is_no_wrong_entry_point(install: Any) -> None:
+    install("acme-weather", "1.0", {"weather": "acme_weather:weather"}, acme_weather="import sys\nsys.nothing_like_it")
+
+    with pytest.raises(PluginError, match=r"cannot be imported: AttributeError: .*nothing_like_it"):
+        load(named(discover(), "weather"))
 
 
 def test_needing_what_is_not_there_breaks_the_needer_and_those_behind_it() -> None:

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -151,12 +151,13 @@ def load(plugin: Plugin) -> ServiceSpec:
         module, _, attribute = plugin.value.partition(":")
         try:
             target: object = importlib.import_module(module)
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+        try:
             for part in attribute.split("."):
                 target = getattr(target, part)
         except AttributeError as error:
             raise PluginError(f"{who}: {module} has no {attribute!r}; correct the entry point ({error})") from error
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
         if not isinstance(target, ServiceSpec):
             raise PluginError(
                 f"{who} is a {type(target).__name__}, not a service: decorate the factory with @uait.service(...)"
@@ -234,13 +235,32 @@ def load_all(plugins: Sequence[Plugin]) -> Loaded:
         else:
             specs[spec.name] = spec
             loaded.append((plugin, spec))
-    for plugin, unmet in _unmet_needs(loaded, {plugin.name for plugin, _ in broken}):
-        specs.pop(plugin.name, None)
-        broken.append((plugin, unmet))
+    for plugin, spec in loaded:
+        if circle := _circle(spec.name, specs):
+            broken.append((plugin, PluginError(f"services need each other in a circle: {' -> '.join(circle)}")))
+    names = {plugin.name for plugin, _ in broken}
+    loaded = [(plugin, spec) for plugin, spec in loaded if plugin.name not in names]
+    broken += _unmet_needs(loaded, names)
     fatal = [Problem(plugin.name, str(why)) for plugin, why in broken if plugin.builtin or plugin.explicit]
     if fatal:
         raise SettingsError(fatal)
-    return Loaded(tuple(in_order(specs.values())), tuple(broken))
+    names = {plugin.name for plugin, _ in broken}
+    return Loaded(tuple(in_order(spec for plugin, spec in loaded if plugin.name not in names)), tuple(broken))
+
+
+def _circle(start: str, specs: Mapping[str, ServiceSpec]) -> tuple[str, ...]:
+    """The way from `start` over what it needs back to itself; empty where there is none."""
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for need in specs[way[-1]].needs:
+            if need == start:
+                return (*way, start)
+            if need in specs and need not in seen:
+                seen.add(need)
+                ways.append((*way, need))
+    return ()
 
 
 def _unmet_needs(loaded: Sequence[tuple[Plugin, ServiceSpec]], broken: set[str]) -> list[tuple[Plugin, PluginError]]:
@@ -261,24 +281,17 @@ def _unmet_needs(loaded: Sequence[tuple[Plugin, ServiceSpec]], broken: set[str])
 
 
 def in_order(specs: Iterable[ServiceSpec]) -> list[ServiceSpec]:
-    """`specs` with each after everything it needs, otherwise as they came.
-
-    Raises:
-        SettingsError: naming the path of a cycle.
-    """
+    """`specs`, among which there are no circles, with each after everything it needs, otherwise as they came."""
     by_name = {spec.name: spec for spec in specs}
     done: dict[str, ServiceSpec] = {}
 
-    def visit(spec: ServiceSpec, path: tuple[str, ...]) -> None:
-        if spec.name in path:
-            cycle = " -> ".join((*path[path.index(spec.name) :], spec.name))
-            raise SettingsError([Problem(spec.name, f"services need each other in a circle: {cycle}")])
+    def visit(spec: ServiceSpec) -> None:
         if spec.name not in done:
             for need in spec.needs:
                 if need in by_name:
-                    visit(by_name[need], (*path, spec.name))
+                    visit(by_name[need])
             done[spec.name] = spec
 
     for spec in by_name.values():
-        visit(spec, ())
+        visit(spec)
     return list(done.values())
