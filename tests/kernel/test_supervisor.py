@@ -392,3 +392,205 @@ async def test_a_stop_does_not_wait_for_a_start(tmp_path: Path, autojump_clock: 
 
     assert closed.is_set()
     assert trio.current_time() - began < 1
+
+
+async def test_a_stop_finds_a_service_that_is_about_to_start(host_of: Any, plain: Any, autojump_clock: Any) -> None:
+    """Between the word that it starts and its first own task there is a moment; a stop can fall into it."""
+
+    @service(restart=RestartPolicy(base=1, cap=1, intensity=9))
+    async def flaky(ctx: Context) -> Any:
+        raise RuntimeError("not yet")
+
+    for word in ("request_stop", "cancel") * 10:  # trio shuffles what runs in one go
+        async with host_of(flaky) as host:
+            seen = host.status()
+            while seen[0].state is not State.STARTING:
+                seen = await host.changed(seen)
+            getattr(host, word)()
+            await host.wait()
+
+        assert host.status()[0].state is State.STOPPED
+
+
+async def test_a_stop_finds_a_crashed_service_that_waits_for_what_it_needs(
+    host_of: Any, plain_app: Any, until: Any, autojump_clock: Any
+) -> None:
+    starts = {"below": 0, "above": 0}
+    crash = trio.Event()
+
+    async def crash_together(ctx: Context) -> None:
+        await crash.wait()
+        raise RuntimeError("both")
+
+    async def make(ctx: Context) -> Any:
+        starts[ctx.name] += 1
+        if starts[ctx.name] > 1:
+            await trio.sleep_forever()
+        ctx.nursery.start_soon(crash_together, ctx)
+        return plain_app
+
+    below = ServiceSpec(factory=make, name="below", start_timeout=500)
+    above = ServiceSpec(factory=make, name="above", needs=["below"])
+    async with host_of(below, above, grace=100) as host:
+        crash.set()
+        await until(host, lambda now: now["below"].state is State.STARTING and now["above"].state is State.BACKOFF)
+        await trio.sleep(10)
+        began = trio.current_time()
+
+    assert trio.current_time() - began < 1
+
+
+@pytest.mark.parametrize("where", ["lifespan", "background"])
+async def test_a_teardown_that_hangs_after_a_crash_does_not_keep_it_from_starting_again(
+    where: str, host_of: Any, until: Any, caplog: pytest.LogCaptureFixture, autojump_clock: Any
+) -> None:
+    crash = trio.Event()
+
+    async def later() -> None:
+        await crash.wait()
+        raise RuntimeError("no luck")
+
+    @service(restart=QUICK)
+    async def clingy(ctx: Context) -> AsyncIterator[Any]:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "lifespan":
+                raise RuntimeError("only lifespan")
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            if where == "lifespan":
+                await later()
+            await receive()
+
+        if where == "background":
+            ctx.nursery.start_soon(later)
+        try:
+            yield app
+        finally:
+            await trio.sleep_forever()
+
+    async with host_of(clingy) as host:
+        began = trio.current_time()
+        crash.set()
+        now = await until(host, lambda now: now["clingy"].incarnation == 2)
+
+        assert trio.current_time() - began <= 6
+        assert "no luck" in now["clingy"].last_error
+        assert now["clingy"].addresses == ()
+
+
+async def test_nobody_is_let_into_a_service_that_closes(
+    host_of: Any, plain_app: Any, ask: Any, autojump_clock: Any
+) -> None:
+    closing = trio.Event()
+
+    @service
+    async def slow(ctx: Context) -> AsyncIterator[Any]:
+        yield plain_app
+        closing.set()
+        await trio.sleep(1)
+
+    async with host_of(slow, grace=5) as host:
+        host.request_stop()
+        await closing.wait()
+        with pytest.raises(Unavailable, match="slow is stopped"):
+            await ask(host, "slow")
+
+
+async def test_what_is_stopped_has_no_addresses(host_of: Any, plain: Any, autojump_clock: Any) -> None:
+    async with host_of(service(name="one")(plain)) as host:
+        assert host.addresses("one")
+
+    assert host.addresses("one") == ()
+
+
+async def test_an_essential_failure_lets_the_others_finish_what_is_under_way(
+    host_of: Any, ask: Any, autojump_clock: Any
+) -> None:
+    answers: list[Any] = []
+
+    @service(essential=True, restart=RestartPolicy(intensity=0))
+    async def vital(ctx: Context) -> Any:
+        async def crash() -> None:
+            await trio.sleep(1)
+            raise RuntimeError("no luck")
+
+        ctx.nursery.start_soon(crash)
+        return _idle
+
+    @service
+    async def slow(ctx: Context) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                raise RuntimeError("only http")
+            await trio.sleep(2)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b'"done"'})
+
+        return app
+
+    async with trio.open_nursery() as nursery:
+
+        async def call(host: Any) -> None:
+            answers.append(await ask(host, "slow"))
+
+        with pytest.raises(ServiceFailed, match="vital, which is essential"):
+            async with host_of(vital, slow, grace=5) as host:
+                nursery.start_soon(call, host)
+                await trio.sleep_forever()
+
+    assert answers == ["done"]
+    assert {status.name: status.state for status in host.status()} == {"vital": State.FAILED, "slow": State.STOPPED}
+
+
+async def test_an_essential_failure_at_the_start_is_raised_before_anybody_has_the_host(
+    host_of: Any, plain: Any, autojump_clock: Any
+) -> None:
+    @service(essential=True, restart=RestartPolicy(intensity=0))
+    async def vital(ctx: Context) -> Any:
+        raise RuntimeError("no luck")
+
+    with pytest.raises(ServiceFailed, match="no luck"):
+        async with host_of(vital, service(name="good")(plain)):
+            pytest.fail("nobody should get here")
+
+
+async def test_a_second_word_finds_a_task_that_resists(host_of: Any, plain_app: Any, autojump_clock: Any) -> None:
+    let_go = trio.Event()
+
+    @service
+    async def stubborn(ctx: Context) -> AsyncIterator[Any]:
+        yield plain_app
+        with trio.CancelScope(shield=True):
+            await let_go.wait()
+
+    async with host_of(stubborn, grace=300) as host:
+        host.request_stop()
+        await trio.sleep(1)
+        host.cancel()
+        await trio.sleep(3)
+        stuck = host.status()[0].stuck
+        let_go.set()
+
+    assert "stubborn (test_supervisor.py:" in stuck
+
+
+async def test_the_logged_traceback_begins_in_the_service(
+    host_of: Any, caplog: pytest.LogCaptureFixture, autojump_clock: Any
+) -> None:
+    @service(restart=RestartPolicy(intensity=0))
+    async def bad(ctx: Context) -> Any:
+        async def crash() -> None:
+            raise RuntimeError("no luck")
+
+        ctx.nursery.start_soon(crash)
+        await trio.sleep(1)
+
+    with caplog.at_level(logging.ERROR, "uait"):
+        async with host_of(bad):
+            pass
+
+    (record,) = [record for record in caplog.records if "crashed" in record.message]
+    lines = logging.Formatter().formatException(record.exc_info).splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "in crash" in lines[1]
+    assert lines[-1] == "RuntimeError: no luck"

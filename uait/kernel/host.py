@@ -53,6 +53,8 @@ class Host:
         self._change = trio.Event()
         self._stop = trio.Event()
         self._stopped = trio.Event()
+        self._patience = trio.CancelScope()
+        self._failures: list[ServiceFailed] = []
         self.announce()
 
     # For everybody
@@ -86,7 +88,8 @@ class Host:
     def cancel(self, reason: str = "the host is told to stop at once") -> None:
         """Stop at once, without a drain (what a second signal means)."""
         self.request_stop()
-        self.stop_at = trio.current_time()
+        self.stop_at = min(self.stop_at, trio.current_time())
+        self._patience.deadline = self.stop_at + CLOSING
         for keeper in self._keepers.values():
             keeper.cancel(reason)
 
@@ -139,12 +142,22 @@ class Host:
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     for keeper in self._keepers.values():
-                        nursery.start_soon(keeper.run, name=f"service {keeper.spec.name}")
+                        nursery.start_soon(self._keep, keeper, name=f"service {keeper.spec.name}")
                     await self._stop.wait()
                     await self._stop_all()
+            if self._failures:
+                raise self._failures[0]
         finally:
             self._stop.set()
             self._stopped.set()
+
+    async def _keep(self, keeper: Keeper) -> None:
+        """Run one keeper. An essential one's failure is raised when the others have stopped, as they do for any other reason: by the ladder."""
+        try:
+            await keeper.run()
+        except ServiceFailed as error:
+            self._failures.append(error)
+            self.request_stop()
 
     async def _until_cancelled(self) -> None:
         try:
@@ -157,9 +170,9 @@ class Host:
         async with trio.open_nursery() as nursery:
             for keeper in self._keepers.values():
                 nursery.start_soon(self._stop_in_turn, keeper)
-            with trio.CancelScope() as scope:
+            self._patience.deadline = self.stop_at + CLOSING
+            with self._patience:
                 while any(self._alive(keeper) for keeper in self._keepers.values()):
-                    scope.deadline = self.stop_at + CLOSING
                     await self.changed()
             for keeper in self._keepers.values():
                 if self._alive(keeper):
@@ -188,6 +201,7 @@ class Host:
             if State.STARTING not in states.values() and not moving:
                 return
             await self.changed()
+        await trio.sleep_forever()  # what stopped it before anybody had it ends this, too
 
 
 @contextlib.asynccontextmanager
@@ -201,8 +215,8 @@ async def open_host(
         services: further ones, as specs or `module:attr`; they win over installed ones of the same name.
 
     Yields:
-        The host, when every service is ready or known to have failed (`Host.status`). One that fails later does not end the block, unless its spec says
-        that it is `essential`: then `ServiceFailed` is raised.
+        The host, when every service is ready or known to have failed (`Host.status`). One that fails does not end the block, unless its spec says
+        that it is `essential`: then all others are stopped as by `Host.stop`, the block is cancelled, and `ServiceFailed` is raised.
 
     On cancellation the services drain for `settings.grace` seconds all the same: the block then ends within that and 2 s. `Host.cancel` is quicker.
 

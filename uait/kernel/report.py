@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
+from types import TracebackType
 
 import trio
+
+_OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(trio.__file__) + os.sep, contextlib.__file__)
+"""Where the frames lie through which a crash comes on its way from the service to its supervisor."""
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -33,6 +41,16 @@ def describe(error: BaseException) -> str:
     hypercorn's lifespan errors carry the real cause only in `__context__`, so that is followed where there is no `__cause__`.
     """
     return "; ".join(" <- ".join(_chain(leaf)) for leaf in leaves(error)) or type(error).__name__
+
+
+def own_traceback(error: BaseException) -> ExcInfo:
+    """`error` as a log takes it (`exc_info`): where it stands for one exception, that one, from the first frame on that is not the kernel's own."""
+    found = list(leaves(error))
+    one = found[0] if len(found) == 1 else error
+    at = one.__traceback__
+    while at is not None and at.tb_frame.f_code.co_filename.startswith(_OURS):
+        at = at.tb_next
+    return type(one), one, at or one.__traceback__
 
 
 def _chain(error: BaseException) -> Iterator[str]:

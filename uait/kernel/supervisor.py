@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from uait.calls.client import Calls, LocalService
 from uait.errors import ServiceFailed, Unavailable
-from uait.kernel.report import describe, split
+from uait.kernel.report import describe, own_traceback, split
 from uait.kernel.restart import RestartTracker
 from uait.kernel.service import Context, ServiceSpec
 from uait.kernel.status import ServiceStatus, State
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 TEARDOWN = 1.5
 """Seconds past the grace period at which an incarnation that is still closing its resources is cancelled."""
+
+CLEANUP = 5.0
+"""Seconds that an incarnation has to close its resources after a crash: a teardown that hangs must not keep the service from starting again."""
 
 
 class Surroundings(Protocol):
@@ -85,6 +88,7 @@ class Keeper:
         self._task: trio.lowlevel.Task | None = None
         self._incarnation: _Incarnation | None = None
         self._ready_at: float | None = None
+        self._crash: BaseException | None = None
 
     # What the host asks of it
 
@@ -95,17 +99,21 @@ class Keeper:
 
     def request_stop(self) -> None:
         """Begin to stop, by the ladder: drain until the host's `stop_at`, then cut, then cancel. Idempotent; `run` returns when it has stopped."""
+        if self._stop.is_set():
+            return
         self._stop.set()
-        if self.status.state is State.PENDING:
-            self._set(State.STOPPED)  # which also wakes it
-        elif self.status.state is State.STARTING and self._scope is not None:
-            self._scope.cancel(
-                reason="told to stop before it was ready"
-            )  # nobody is inside yet, so there is nothing to wait for
+        match self.status.state:
+            case State.PENDING | State.BACKOFF:
+                self._set(State.STOPPED)  # which also wakes it where it waits for what it needs
+            case State.STARTING if self._scope is not None:
+                # Nobody is inside yet, so there is nothing to wait for.
+                self._scope.cancel(reason="told to stop before it was ready")
+            case State.DRAINING if self._scope is not None:  # it cleans up after a crash
+                self._scope.deadline = min(self._scope.deadline, self._host.stop_at + TEARDOWN)
 
     def cancel(self, reason: str) -> None:
         """Stop at once, without a drain."""
-        self._stop.set()
+        self.request_stop()
         if self._incarnation is not None:
             self._incarnation.drain.cut()
         if self._scope is not None:
@@ -138,10 +146,10 @@ class Keeper:
                     return
                 with trio.move_on_after(delay):
                     await self._stop.wait()
-            if self.status.state is not State.FAILED:
-                self._set(State.STOPPED)
         finally:
             self._task = None
+            if self.status.state is not State.FAILED:
+                self._set(State.STOPPED)
 
     async def _needs_are_ready(self) -> bool:
         """Wait for everything in `needs`. False where there is nothing to start any more: a stop was asked for, or a need has failed for good."""
@@ -160,7 +168,7 @@ class Keeper:
     async def _run_once(self) -> BaseException | None:
         """Run one incarnation to its end. Returns the crash that ended it, or None after a stop; lets through what no supervisor may swallow."""
         self._set(State.STARTING, incarnation=self.status.incarnation + 1)
-        self._ready_at = None
+        self._ready_at = self._crash = None
         crash: BaseException | None = None
         with trio.CancelScope(deadline=trio.current_time() + self.spec.start_timeout) as self._scope:
             try:
@@ -176,18 +184,22 @@ class Keeper:
             finally:
                 self._incarnation = None
         if crash is None and not self._stop.is_set():
-            crash = (
-                ServiceFailed(f"it was not ready within {self.spec.start_timeout:g} s")
-                if self._scope.cancelled_caught
-                else ServiceFailed("it returned, and a service must not")
-            )
+            crash = ServiceFailed(self._why_it_ended(self._scope))
+            crash.__cause__ = self._crash
             self._report(crash)
         return crash
+
+    def _why_it_ended(self, scope: trio.CancelScope) -> str:
+        if not scope.cancelled_caught:
+            return "it returned, and a service must not"
+        if self._crash is not None:
+            return f"it crashed, and its teardown did not end within {CLEANUP:g} s"
+        return f"it was not ready within {self.spec.start_timeout:g} s"
 
     async def _incarnate(self, scope: trio.CancelScope) -> None:
         drain = Drain()
         limits = _server_limits(self._host.settings.limits)
-        async with Calls(self._host, caller=self.spec.name) as calls, _Background(self.spec.name) as background:
+        async with Calls(self._host, caller=self.spec.name) as calls, _open_background(self.spec.name) as background:
             ctx = Context(
                 spec=self.spec,
                 settings=self.settings,
@@ -211,9 +223,22 @@ class Keeper:
                         await self._drain(server, incarnation)
                         scope.deadline = self._host.stop_at + TEARDOWN
                     await background.stop()  # its tasks end before the resources that they use
+                except BaseException as error:
+                    self._crash = split(error)[0]
+                    raise
                 finally:
                     drain.cut()  # also after a crash: whoever is inside by an in-process call must not go on in a dead service
                     background.cancel()
+                    self._leave(scope)
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        """What is left of this incarnation is its teardown: let nobody in any more, and bound it."""
+        self._incarnation = None
+        if self._stop.is_set():
+            return
+        scope.deadline = min(scope.deadline, trio.current_time() + CLEANUP)
+        if self._ready_at is not None:
+            self._set(State.DRAINING, addresses=())
 
     async def _drain(self, server: Server, incarnation: _Incarnation) -> None:
         """Let what is under way finish until the host's `stop_at`: on sockets and in process both at once, for each may wait for the other."""
@@ -250,11 +275,13 @@ class Keeper:
             phase,
             self.status.incarnation,
             describe(crash),
-            exc_info=crash,
+            exc_info=own_traceback(crash),
         )
 
     def _set(self, state: State, **changes: Any) -> None:
         since = self.status.since if state is self.status.state else time.time()
+        if state is State.STOPPED:
+            changes["addresses"] = ()
         self.status = attrs.evolve(self.status, state=state, since=since, **changes)
         self._host.announce()
 
@@ -298,21 +325,11 @@ class _Background:
     def __init__(self, name: str) -> None:
         self._name = name
         self._ended = trio.Event()
-        self._around = trio.open_nursery()
 
-    async def __aenter__(self) -> _Background:
-        nursery = await self._around.__aenter__()
-        self.nursery = await nursery.start(self._hold, name=f"background of {self._name}")
-        return self
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        self.cancel()
-        return await self._around.__aexit__(*error)
-
-    async def _hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    async def hold(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:
-            async with trio.open_nursery() as nursery:
-                task_status.started(nursery)
+            async with trio.open_nursery() as self.nursery:
+                task_status.started()
                 await trio.sleep_forever()
         finally:
             self._ended.set()
@@ -324,6 +341,17 @@ class _Background:
         """Cancel what runs in it, and wait until that has ended."""
         self.cancel()
         await self._ended.wait()
+
+
+@contextlib.asynccontextmanager
+async def _open_background(name: str) -> AsyncIterator[_Background]:
+    async with trio.open_nursery() as around:
+        background = _Background(name)
+        await around.start(background.hold, name=f"background of {name}")
+        try:
+            yield background
+        finally:
+            background.cancel()
 
 
 @contextlib.asynccontextmanager
