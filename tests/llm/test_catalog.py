@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from uait.errors import NotFound, Unavailable
-from uait.llm.catalog import Entry, open_catalog
+from uait.llm.catalog import LOOK_AGAIN, Entry, open_catalog
 from uait.llm.provider import Capability, Model
 
 CHAT = (Capability.CHAT, Capability.STREAMING)
@@ -173,3 +173,18 @@ async def test_the_default_waits_for_the_first_list_only_as_long_as_allowed(auto
         assert trio.current_time() - began == pytest.approx(2.0)
         assert (await catalog.resolve(None)).address == "b/y"
         assert trio.current_time() - began == pytest.approx(2.0)
+
+
+async def test_who_cannot_be_there_is_not_asked_and_does_not_exist(autojump_clock: object) -> None:
+    absent = True
+
+    async def is_absent() -> bool:
+        return absent
+
+    fake = Fake("a", "m")
+    async with open_catalog([Entry(fake, optional=True, absent=is_absent)]) as catalog:
+        listing = await catalog.listing()
+        assert (ids(listing), dict(listing.providers), fake.asked) == ([], {}, 0)
+        absent = False
+        await trio.sleep(LOOK_AGAIN + 1)
+        assert ids(await catalog.listing()) == ["a/m"]

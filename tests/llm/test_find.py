@@ -52,6 +52,16 @@ def test_local_servers_are_only_looked_for() -> None:
     assert address(found({"OLLAMA_HOST": "0.0.0.0"})["ollama"])[0] == "http://127.0.0.1:11434/v1"
 
 
+async def test_ports_of_others_are_not_asked() -> None:
+    async def taken(port: int) -> bool:
+        return port == 8080
+
+    entries = found({"OLLAMA_HOST": "elsewhere:8080"}, taken=taken)
+    assert await entries["llamacpp"].absent()
+    assert not await entries["vllm"].absent()
+    assert entries["ollama"].absent is None  # somebody has said where it is
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

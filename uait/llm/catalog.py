@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import trio
 
-from uait.errors import APIError, NotFound
+from uait.errors import APIError, NotFound, Unavailable
 from uait.llm.provider import Capability, Model, Provider
 
 LIST_TIMEOUT = 15.0
@@ -83,10 +83,12 @@ class Entry:
 
     Attributes:
         optional: it is only looked for; while it does not answer it does not exist (a model server on its usual local port).
+        absent: tells, before each question, that it cannot be there, so that nobody else is asked in its place.
     """
 
     provider: Provider
     optional: bool = False
+    absent: Callable[[], Awaitable[bool]] | None = None
     models: tuple[Model, ...] | None = None
     asked: float = -float("inf")
     error: str | None = None
@@ -167,7 +169,8 @@ class Catalog:
             target = self._find(address, capability)
         if target is None:
             raise NotFound(
-                f"There is no model {address[:200]!r}; GET /models lists those there are.", code="MODEL_NOT_FOUND"
+                f"There is no model {address[:200]!r}: name 'auto' for the default one, or one that the list of models has.",
+                code="MODEL_NOT_FOUND",
             )
         return target
 
@@ -222,6 +225,8 @@ class Catalog:
         assert done is not None
         try:
             with trio.fail_after(LIST_TIMEOUT):
+                if entry.absent is not None and await entry.absent():
+                    raise Unavailable("It is not there.")
                 entry.models, entry.error = tuple(await entry.provider.models()), None
         except (APIError, trio.TooSlowError) as error:
             entry.error = error.text if isinstance(error, APIError) else "It did not answer in time."

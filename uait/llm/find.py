@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -37,18 +39,20 @@ def find_providers(
     configured: Mapping[str, ProviderSettings],
     *,
     local: bool = True,
+    taken: Callable[[int], Awaitable[bool]] | None = None,
     timeouts: Timeouts = Timeouts(),
 ) -> list[Entry]:
     """All providers, the preferred first: as configured, then the environment's, then local servers, the offline one last.
 
     Args:
         local: whether to look for model servers on their usual ports of this machine.
+        taken: tells that something else is on one of these ports, which is then not asked for models.
     """
     found: dict[str, Entry] = {}
 
-    def add(name: str, base_url: str, key: str = "", *, optional: bool = False) -> None:
+    def add(name: str, base_url: str, key: str = "", **more: Any) -> None:
         if name not in found:
-            found[name] = Entry(OpenAIProvider(name, base_url, key, timeouts=timeouts), optional)
+            found[name] = Entry(OpenAIProvider(name, base_url, key, timeouts=timeouts), **more)
 
     for name, settings in configured.items():
         add(name, settings.base_url, settings.key or environ.get(settings.key_variable, ""))
@@ -60,7 +64,8 @@ def find_providers(
     if local:
         for name, port in LOCAL_PORTS.items():
             address = environ.get("OLLAMA_HOST", "") if name == "ollama" else ""
-            add(name, normal_endpoint(address or f"127.0.0.1:{port}", port), optional=True)
+            absent = partial(taken, port) if taken is not None and not address else None
+            add(name, normal_endpoint(address or f"127.0.0.1:{port}", port), optional=True, absent=absent)
     found.setdefault("offline", Entry(OfflineProvider()))
     return list(found.values())
 

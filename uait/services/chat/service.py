@@ -32,6 +32,7 @@ from uait.services.chat.model import (
     UsageReport,
     report_usage,
 )
+from uait.services.chat.ports import OwnPorts
 from uait.services.chat.store import MIGRATIONS, ChatStore
 from uait.services.chat.usage import UsageRecorder
 from uait.services.chat.viewing import View, resume
@@ -67,7 +68,8 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
         idle=settings.idle_timeout,
         total=settings.total_timeout,
     )
-    providers = find_providers(ctx.environ, settings.providers, local=settings.local, timeouts=timeouts)
+    own = OwnPorts(ctx.services, ctx.services_changed)
+    providers = find_providers(ctx.environ, settings.providers, local=settings.local, taken=own.has, timeouts=timeouts)
     async with (
         ctx.database(MIGRATIONS) as database,
         open_catalog(providers, default=settings.default_model) as catalog,
