@@ -17,7 +17,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 async def test_the_example_in_the_docstring_serves() -> None:
     assert uait.server.__doc__ is not None
-    example = textwrap.dedent(uait.server.__doc__.partition("\n\n")[2])
+    example = textwrap.dedent(uait.server.__doc__.partition("\n\n")[2].rpartition("\n\n")[0])
     names = {"trio": trio, "bind": bind, "open_server": open_server}
     exec(compile(example.replace("8000", "0").replace("3600", "0.1"), "example", "exec"), names)
     await names["main"]()  # type: ignore[operator]

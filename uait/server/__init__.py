@@ -1,14 +1,19 @@
 """Serves any ASGI app on trio: owned sockets, bounded in every direction, gone when told to. It knows neither services nor AI, and is usable on its own.
 
-async def hello(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"hello"})
+    async def hello(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
 
-async def main():
-    async with open_server(hello, bind("localhost", 8000)) as server:
-        print(*server.addresses)
-        await trio.sleep(3600)
-        await server.drain(grace=10)
+    async def main():
+        sockets = bind("localhost", 8000)
+        async with open_server(hello, sockets) as server:
+            print(*server.addresses)
+            await trio.sleep(3600)
+            await server.drain(grace=10)
+        for sock in sockets:
+            sock.close()
+
+Sockets are the caller's from first to last, so that a next server can go on with them.
 """
 
 from uait.server.asgi import ASGIApp as ASGIApp
