@@ -124,9 +124,8 @@ class Connection:
                         await self._stream.aclose()
         finally:
             self.site.drain.discard(self._drain)
-            self._protocol = (
-                None  # it knows this connection, and such a ring keeps its memory until the garbage collector comes by
-            )
+            # It knows this connection, and such a ring keeps its memory until the garbage collector comes by.
+            self._protocol = None
 
     async def _shake_hands(self) -> bool:
         try:

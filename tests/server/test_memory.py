@@ -1,0 +1,50 @@
+"""What a connection held is free when it ends, without waiting for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from echo import Echo
+from serving import Running, Serve
+from wire import TEXT, close_frame, frame
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def use(running: Running, kind: str) -> None:
+    async with running.dial() as wire:
+        if kind == "http":
+            for _ in range(3):
+                assert (await wire.ask()).status == 200
+        else:
+            await wire.open_websocket()
+            await wire.send(frame(TEXT, b"x"))
+            await wire.frame()
+            await wire.send(close_frame())
+            await wire.close_code()
+    await running.settled()
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_no_ring_of_objects_is_left(serve: Serve, echo: Echo, kind: str, without_collector: None) -> None:
+    async with serve(echo) as running:
+        await use(running, kind)
+        gc.collect()
+        gc.garbage.clear()
+        await use(running, kind)
+        gc.collect()
+        ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("uait")}
+    assert ours == set()
