@@ -282,6 +282,29 @@ async def test_a_hanging_teardown_is_cancelled_within_the_bound(
     assert host.status()[0].state is State.STOPPED
 
 
+@pytest.mark.parametrize("word", ["request_stop", "cancel"])
+async def test_an_apps_own_shutdown_that_hangs_is_ended_within_the_bound(
+    word: str, host_of: Any, autojump_clock: Any
+) -> None:
+    @service
+    async def clingy(ctx: Context) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await trio.sleep_forever()
+
+        return app
+
+    async with host_of(clingy, grace=0) as host:
+        began = trio.current_time()
+        getattr(host, word)()
+        await host.wait()
+
+        assert trio.current_time() - began <= 2
+        assert host.status()[0].stuck == ""
+
+
 async def test_a_task_that_resists_is_named_with_the_line_it_hangs_in(
     host_of: Any, plain_app: Any, until: Any, autojump_clock: Any
 ) -> None:

@@ -87,6 +87,7 @@ class Keeper:
         self._scope: trio.CancelScope | None = None
         self._task: trio.lowlevel.Task | None = None
         self._incarnation: _Incarnation | None = None
+        self._server: Server | None = None
         self._ready_at: float | None = None
         self._crash: BaseException | None = None
 
@@ -108,14 +109,15 @@ class Keeper:
             case State.STARTING if self._scope is not None:
                 # Nobody is inside yet, so there is nothing to wait for.
                 self._scope.cancel(reason="told to stop before it was ready")
-            case State.DRAINING if self._scope is not None:  # it cleans up after a crash
-                self._scope.deadline = min(self._scope.deadline, self._host.stop_at + TEARDOWN)
+            case State.DRAINING:  # it cleans up after a crash
+                self._end_by_the_stop()
 
     def cancel(self, reason: str) -> None:
         """Stop at once, without a drain."""
         self.request_stop()
         if self._incarnation is not None:
             self._incarnation.drain.cut()
+        self._end_by_the_stop()
         if self._scope is not None:
             self._scope.cancel(reason=reason)
 
@@ -182,7 +184,7 @@ class Keeper:
                 if rest is not None:
                     raise rest from None
             finally:
-                self._incarnation = None
+                self._incarnation = self._server = None
         if crash is None and not self._stop.is_set():
             crash = ServiceFailed(self._why_it_ended(self._scope))
             crash.__cause__ = self._crash
@@ -215,13 +217,14 @@ class Keeper:
             async with _open_app(self.spec, ctx) as app:
                 try:
                     async with open_server(app, self.sockets, limits=limits, drain=drain, log=self.log) as server:
+                        self._server = server
                         incarnation = self._incarnation = _Incarnation(self.spec.name, app, drain)
                         scope.deadline = math.inf
                         self._ready_at = trio.current_time()
                         self._set(State.READY, addresses=server.addresses, intents=(*self.spec.intents, *ctx.intents))
                         await self._stop.wait()
                         await self._drain(server, incarnation)
-                        scope.deadline = self._host.stop_at + TEARDOWN
+                        self._end_by_the_stop()
                     await background.stop()  # its tasks end before the resources that they use
                 except BaseException as error:
                     self._crash = split(error)[0]
@@ -230,6 +233,14 @@ class Keeper:
                     drain.cut()  # also after a crash: whoever is inside by an in-process call must not go on in a dead service
                     background.cancel()
                     self._leave(scope)
+
+    def _end_by_the_stop(self) -> None:
+        """Bound what an incarnation has left to do, the app's own shutdown included, by the host's stop."""
+        end = self._host.stop_at + TEARDOWN
+        if self._server is not None:
+            self._server.end_by(end)
+        if self._scope is not None:
+            self._scope.deadline = min(self._scope.deadline, end)
 
     def _leave(self, scope: trio.CancelScope) -> None:
         """What is left of this incarnation is its teardown: let nobody in any more, and bound it."""

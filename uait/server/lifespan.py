@@ -39,6 +39,7 @@ class Lifespan:
         self._asked = self._asked_twice = False
         self._told: _Told | None = None
         self._scope = trio.CancelScope()
+        self._patience = trio.CancelScope()
         self._stopping = trio.Event()
         self._over = trio.Event()
 
@@ -68,11 +69,17 @@ class Lifespan:
         if self._phase is _Phase.RUNNING:
             self._phase = _Phase.STOPPING
             self._stopping.set()
-            with trio.move_on_after(self._shutdown_timeout):
+            began = trio.current_time()
+            self.end_by(began + self._shutdown_timeout)
+            with self._patience:
                 await self._over.wait()
             if not self._over.is_set():
-                self._log.error("the app did not shut down within %g s", self._shutdown_timeout)
+                self._log.error("the app did not shut down within %.3g s", max(0.0, self._patience.deadline - began))
         self._scope.cancel(reason="the server is closed")
+
+    def end_by(self, deadline: float) -> None:
+        """Let `shutdown`, under way or to come, wait until `deadline` (on trio's clock) at the longest."""
+        self._patience.deadline = min(self._patience.deadline, deadline)
 
     def _make_scope(self) -> Scope:
         return {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}

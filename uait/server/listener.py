@@ -78,7 +78,7 @@ async def open_server(
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(lifespan.run, name="lifespan")
-                server = Server(site, nursery, listeners, tls=tls, serve=speak(site))
+                server = Server(site, nursery, listeners, lifespan, tls=tls, serve=speak(site))
                 try:
                     server.start()
                     yield server
@@ -117,6 +117,7 @@ class Server:
         site: Site,
         nursery: trio.Nursery,
         listeners: Sequence[socket.socket],
+        lifespan: Lifespan,
         *,
         tls: ssl.SSLContext | None,
         serve: ServeConnection,
@@ -127,6 +128,7 @@ class Server:
         self._log = site.log
         self._nursery = nursery
         self._listeners = listeners
+        self._lifespan = lifespan
         self._tls = tls
         self._serve = serve
         self._accepting = trio.CancelScope()
@@ -171,6 +173,10 @@ class Server:
             return
         self._report()
         await self._cut_off("the grace period is over")
+
+    def end_by(self, deadline: float) -> None:
+        """Give the app's shutdown time until `deadline` (on trio's clock) at the longest, even where `limits.shutdown_timeout` is longer or it has begun."""
+        self._lifespan.end_by(deadline)
 
     # Used by open_server
 
