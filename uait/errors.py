@@ -114,7 +114,11 @@ class APIError(UaitError):
 class BadRequest(APIError):
     """The request cannot be understood."""
 
-    status, code, message = 400, "INVALID_REQUEST", "The request cannot be understood."
+    status, code, message = (
+        400,
+        "INVALID_REQUEST",
+        "The request cannot be understood; /openapi.json tells what is expected.",
+    )
 
 
 class InvalidJSON(BadRequest):
@@ -142,13 +146,17 @@ class Forbidden(APIError):
 class NotFound(APIError):
     """There is no such thing, or it is somebody else's."""
 
-    status, code, message = 404, "NOT_FOUND", "There is nothing at this address."
+    status, code, message = 404, "NOT_FOUND", "There is nothing at this address; GET / lists what there is."
 
 
 class MethodNotAllowed(APIError):
     """The path exists, the method does not."""
 
-    status, code, message = 405, "METHOD_NOT_ALLOWED", "This path does not take this method."
+    status, code, message = (
+        405,
+        "METHOD_NOT_ALLOWED",
+        "This path does not take this method; the header 'Allow' lists those that it takes.",
+    )
 
 
 class Conflict(APIError):
@@ -160,24 +168,39 @@ class Conflict(APIError):
 class PayloadTooLarge(APIError):
     """The body is over the limit."""
 
-    status, code, message = 413, "PAYLOAD_TOO_LARGE", "The body is too large."
+    status, code, message = 413, "PAYLOAD_TOO_LARGE", "The body is too large; send less at once."
 
 
 class UnsupportedMediaType(APIError):
     """The body is of a type that the path does not take."""
 
-    status, code, message = 415, "UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json."
+    status, code, message = (
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        "Send the body as JSON, with the header 'Content-Type: application/json'.",
+    )
 
 
 class ValidationFailed(APIError):
-    """The body or query is well formed and wrong. `problems` become `details`: every one, with its JSON path."""
+    """The body or query is well formed and wrong. `problems` become `details`: every one, with its JSON path; the first is the message, too."""
 
     status, code, message = 422, "VALIDATION_FAILED", "The request has invalid values; 'details' lists each of them."
 
     def __init__(self, problems: Iterable[Problem] = (), message: str | None = None, **kwargs: Any) -> None:
         self.problems = tuple(problems)
         kwargs.setdefault("details", [{"path": problem.where, "message": problem.message} for problem in self.problems])
-        super().__init__(message, **kwargs)
+        super().__init__(message or self._first(), **kwargs)
+
+    def _first(self) -> str | None:
+        if not self.problems:
+            return None
+        first, *others = self.problems
+        more = f" (and {len(others)} more)" if others else ""
+        return f"{_short(first.where)} {_short(first.message)}{more}."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 class _RetryLater(APIError):
@@ -214,8 +237,15 @@ class Unavailable(_RetryLater):
 class DeadlineExceeded(APIError):
     """The request's time budget is used up."""
 
-    status, code, message = 504, "DEADLINE_EXCEEDED", "The request ran out of time."
+    status, code, message = (
+        504,
+        "DEADLINE_EXCEEDED",
+        "The request ran out of time; ask for less, or give it more in X-Request-Timeout-Ms.",
+    )
 
+
+_SHORT = 300
+"""Characters of a client's own words that a message repeats."""
 
 _BY_STATUS: dict[int, type[APIError]] = {
     kind.status: kind

@@ -60,6 +60,11 @@ async def test_a_service_that_is_unknown_is_not_found(run_service, service):
             assert response.status_code == 404
             assert response.json()["error"]["code"] in ("NOT_FOUND", "SERVICE_NOT_FOUND")
             assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
+        unknown = (await client.get("/api/v1/nobody/x")).json()["error"]
+        assert (unknown["code"], unknown["message"]) == (
+            "SERVICE_NOT_FOUND",
+            "There is no service named 'nobody'; GET /api/v1/services lists those that there are.",
+        )
 
 
 async def test_an_error_of_the_service_is_its_own(run_service, service):

@@ -42,9 +42,7 @@ class Fields:
             ValidationFailed: with every problem, as status 400, which is what these dialects use.
         """
         if self.problems:
-            first = self.problems[0]
-            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-            raise ValidationFailed(self.problems, f"{first.where} {first.message}{more}.", status=400)
+            raise ValidationFailed(self.problems, status=400)
 
     def text(self, key: str, default: str | None = None) -> str | None:
         value = self.data.get(key)

@@ -187,7 +187,10 @@ class Catalog:
     def _registered(self, instance_id: str) -> Instance:
         instance = self.registry.get(instance_id)
         if instance is None:
-            raise NotFound(f"No instance is registered as {instance_id!r}: register it.", code="INSTANCE_NOT_FOUND")
+            raise NotFound(
+                f"No instance is registered as {instance_id!r}; GET /services lists those that are, POST /register adds one.",
+                code="INSTANCE_NOT_FOUND",
+            )
         if instance.origin is Origin.HOST:
             raise Conflict(f"{instance_id!r} is a service of this host itself, which sees to it.")
         return instance

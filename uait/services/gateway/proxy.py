@@ -35,7 +35,13 @@ class Proxy:
         target = find_target(raw_path, self._short_name)
         if target is None or target.service == self._own:
             raise NotFound
-        await self._hand_over(target, scope, receive, send)
+        try:
+            await self._hand_over(target, scope, receive, send)
+        except NotFound as error:
+            if error.error_code != "SERVICE_NOT_FOUND":
+                raise
+            text = f"{error.text.rstrip('.')}; GET /api/v1/services lists those that there are."
+            raise NotFound(text, code=error.error_code) from None
 
     def to(self, service: str, farewell: Farewell | None = None) -> ASGIApp:
         """Everything, to one service, the path unchanged. `farewell` ends an event stream that is cut off here, in the dialect spoken there."""
