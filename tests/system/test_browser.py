@@ -132,6 +132,8 @@ async def test_the_console_shows_what_runs_and_chats(start: Any, browser: Browse
         services = {line[0]: line[1:3] for line in await browser.run(CELLS)}
         names = ("chat-service", "memory-service", "orchestration-service", "service-discovery", "websocket-hub")
         assert services == {name: ["healthy", "ready"] for name in names}
+        described = "return fetch(document.querySelector('#services a').href).then(answer => answer.json())"
+        assert (await browser.run(described))["info"]["title"] == "chat-service"
         assert "healthy" in await browser.until("return document.getElementById('verdict').textContent")
         await browser.until("return document.getElementById('models').textContent.includes('offline/retrieval')")
 
