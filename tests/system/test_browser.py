@@ -169,6 +169,18 @@ async def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(start: Any, 
             assert await browser.errors() == []
 
 
+async def test_who_has_a_key_gives_it_in_the_console(start: Any, browser: Browser) -> None:
+    key = "k" * 40
+    async with start(env={"UAIT_KEYS_ANN": key}) as process:
+        await browser.open(process.url("gateway", "/", "localhost"))
+        refused = await browser.until("return document.querySelector('#models .error')?.textContent")
+        assert "API key" in refused
+        await browser.type("#key", key + "\ue004")  # tab: it is complete
+        await browser.until("return document.getElementById('models').textContent.includes('offline/retrieval')")
+        await browser.type("#message", "Hello\n")
+        await browser.until("return document.querySelector('#talk .note')")
+
+
 TALK = """
 const [url, sent] = arguments;
 return new Promise((resolve, reject) => {
