@@ -19,6 +19,25 @@ def test_built_in_services_are_asked_in_their_own_way():
     assert first("discovery") == Ask("GET", "/services")
 
 
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("Remember that I like tea", "I like tea"),
+        ("please remember: the key is under the mat\n", "the key is under the mat"),
+        ("Don't forget that it's Tuesday", "it's Tuesday"),
+    ],
+)
+def test_memory_stores_what_it_is_told(text, content):
+    assert adapter("memory").asks(Task(text=text))[0] == Ask("POST", "/memory", {"content": content})
+
+
+@pytest.mark.parametrize(
+    "text", ["Do you remember that I like tea?", "Remember that time?", "Remember what I like", "remember that", "tea"]
+)
+def test_memory_searches_for_what_it_is_asked(text):
+    assert adapter("memory").asks(Task(text=text))[0] == Ask("POST", "/memory/search", {"query": text, "limit": 5})
+
+
 def test_any_other_is_asked_by_convention_and_else_what_it_is():
     assert adapter("wordcount").asks(TASK) == (
         Ask(
@@ -39,6 +58,7 @@ def test_any_other_is_asked_by_convention_and_else_what_it_is():
     [
         ("chat", {"response": "Hi!"}, "Hi!"),
         ("memory", {"memories": []}, "No memory fits."),
+        ("memory", {"id": "m", "content": "likes\n tea"}, "Remembered: likes tea"),
         ("memory", {"memories": [{"content": "likes\n tea"}]}, "1 memory: likes tea"),
         ("memory", {"memories": [{"content": "a"}, {"content": "b" * 300}]}, "2 memories: a; " + "b" * 199 + "…"),
         ("hub", {"clients": 1, "rooms": 2}, "1 client in 2 rooms."),

@@ -12,6 +12,7 @@ path (404, 405) can be chosen all the same: it is asked `GET /`, and its result 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,22 @@ def _tell_chat(result: Any) -> str:
     return str(result["response"])
 
 
+_TOLD = re.compile(
+    r"\s*(?:please,?\s+)?(?:remember|note|don['’]t\s+forget)(?:\s+that\b|\s*:)\s*(?P<content>\S.*)", re.I | re.S
+)
+"""A request that tells something; every other one that memory is chosen for asks for something."""
+
+
+def _ask_memory(task: Task) -> Ask:
+    told = None if task.text.rstrip().endswith("?") else _TOLD.match(task.text)
+    if told is not None:
+        return Ask("POST", "/memory", {"content": told["content"].strip()})
+    return Ask("POST", "/memory/search", {"query": task.text, "limit": 5})
+
+
 def _tell_memory(result: Any) -> str:
+    if "memories" not in result:
+        return f"Remembered: {_short(str(result['content']), 200)}"
     found = [str(memory["content"]) for memory in result["memories"]]
     if not found:
         return "No memory fits."
@@ -102,7 +118,7 @@ def _short(text: str, length: int) -> str:
 
 _BUILT_IN = {
     "chat": Adapter(_ask_chat, _tell_chat),
-    "memory": Adapter(lambda task: Ask("POST", "/memory/search", {"query": task.text, "limit": 5}), _tell_memory),
+    "memory": Adapter(_ask_memory, _tell_memory),
     "hub": Adapter(lambda task: Ask("GET", "/stats"), _tell_hub),
     "discovery": Adapter(lambda task: Ask("GET", "/services"), _tell_discovery),
 }
