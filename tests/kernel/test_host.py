@@ -73,6 +73,16 @@ async def test_every_taken_port_is_named_with_its_service_and_how_to_change_it(t
     assert "ONE_PORT" in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1"])
+async def test_an_address_of_another_machine_is_named_once(host: str, tmp_path: Path, plain: Any) -> None:
+    specs = [service(name="one")(plain), service(name="two")(plain)]
+    with pytest.raises(StartError, match="is not an address of this machine") as caught:
+        async with open_host(settings_for(tmp_path, "one", "two", host=host, keys={"me": "x" * 40}), specs):
+            pass
+
+    assert [problem.where for problem in caught.value.problems] == [f"host {host!r}"]
+
+
 async def test_two_services_that_want_one_port_are_both_named(tmp_path: Path, plain: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -110,7 +120,9 @@ async def test_a_data_directory_belongs_to_one_host(tmp_path: Path, plain: Any) 
 async def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path, plain: Any) -> None:
     (tmp_path / "data").write_text("a file")
 
-    with pytest.raises(StartError, match="cannot be used"):
+    with pytest.raises(
+        StartError, match=r"cannot be used \(there is a file of that name\); choose another with --data-dir"
+    ):
         async with open_host(settings_for(tmp_path, "one"), [service(name="one")(plain)]):
             pass
 
@@ -145,6 +157,26 @@ async def test_every_problem_of_every_section_is_listed(tmp_path: Path, plain: A
     assert "size" in text
     assert "colour" in text
     assert "nobody" in text
+
+
+async def test_unknown_names_broken_services_and_wrong_sections_are_listed_together(tmp_path: Path, plain: Any) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        only=("one", "nobody"),
+        services=("no_such_module:x",),
+        sections={"one": {"colour": "red"}, "onne": {}},
+        environ={},
+    )
+
+    with pytest.raises(SettingsError) as caught:
+        async with open_host(settings, [service(name="one")(plain)]):
+            pass
+
+    assert [problem.where for problem in caught.value.problems][:2] == ["--only", "x"]
+    text = str(caught.value)
+    assert "'onne'" in text
+    assert "one.colour is not known" in text
+    assert len(caught.value.problems) == 4
 
 
 async def test_a_service_gets_its_own_settings(host_of: Any, plain_app: Any) -> None:

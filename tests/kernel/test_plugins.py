@@ -117,10 +117,9 @@ def test_a_merely_installed_broken_one_harms_no_other(install: Any) -> None:
 def test_everything_asked_for_that_is_broken_is_refused_at_once(install: Any) -> None:
     install("acme-bad", "1.0", {"bad": "acme_bad:bad", "worse": "acme_worse:x"}, acme_bad="raise RuntimeError('boom')")
 
-    with pytest.raises(SettingsError) as caught:
-        load_all(select(discover(), only=["bad", "worse"]))
+    loaded = load_all(select(discover(), only=["bad", "worse"]))
 
-    assert [problem.where for problem in caught.value.problems] == ["bad", "worse"]
+    assert [problem.where for problem in loaded.problems] == ["bad", "worse"]
 
 
 def test_a_third_party_does_not_shadow_a_built_in(install: Any) -> None:
@@ -189,8 +188,9 @@ def test_services_come_after_what_they_need() -> None:
 def test_a_circle_is_refused_with_its_path_where_it_was_asked_for() -> None:
     circle = [spec_of("a", "b"), spec_of("b", "c"), spec_of("c", "a")]
 
-    with pytest.raises(SettingsError, match="a -> b -> c -> a"):
-        load_all([plugin_of(spec, explicit=True) for spec in circle])
+    loaded = load_all([plugin_of(spec, explicit=True) for spec in circle])
+
+    assert "a -> b -> c -> a" in str(loaded.problems[0])
 
 
 def test_a_circle_of_what_is_merely_installed_keeps_nobody_else_from_starting() -> None:

@@ -87,7 +87,7 @@ def test_a_data_directory_in_the_file_is_relative_to_the_file(write: Write, tmp_
     file = write('data_dir = "here"')
 
     assert load_settings(file, environ={}).data_dir == tmp_path / "here"
-    assert load_settings(file, environ={"UAIT_DATA_DIR": "there"}).data_dir == Path("there")
+    assert load_settings(file, environ={"UAIT_DATA_DIR": "there"}).data_dir == Path("there").absolute()
 
 
 def test_all_problems_are_listed_at_once_each_with_its_place_and_the_remedy(write: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -17,6 +18,9 @@ from uait.kernel.plugins import Plugin, discover, load_all, select
 from uait.kernel.service import ServiceSpec
 from uait.server import bind
 from uait.settings import RESERVED, Settings, read_section, unknown_sections
+
+LOCK = "uait.lock"
+"""In the data directory; held, and its holder's process id in it, for as long as a host runs there."""
 
 
 @attrs.frozen
@@ -36,10 +40,17 @@ def check(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Pla
         SettingsError: with every problem.
     """
     plugins = discover((*settings.services, *services))
-    loaded = load_all(select(plugins, settings.only, settings.without))
+    problems: list[Problem] = []
+    try:
+        chosen = select(plugins, settings.only, settings.without)
+    except SettingsError as error:
+        problems.extend(error.problems)
+        chosen = plugins
+    loaded = load_all(chosen)
+    problems += loaded.problems
     # A plugin's name and its service's can differ (`--service module:attr`); both may have a section.
     known = {plugin.name for plugin in plugins} | {spec.name for spec in loaded.specs}
-    problems = list(unknown_sections(settings, known))
+    problems += unknown_sections(settings, known)
     problems += [
         Problem(name, f"no service can be called {name!r}: [{name}] is a section of uait's own")
         for name in sorted(known & RESERVED)
@@ -100,30 +111,37 @@ def _lock(data_dir: Path, stack: contextlib.ExitStack) -> None:
     """Make the data directory, for its owner only, and hold its lock: two hosts must not write the same files."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = stack.enter_context((data_dir / "uait.lock").open("a+"))
+        file = stack.enter_context((data_dir / LOCK).open("a+"))
     except OSError as error:
-        raise StartError(
-            [
-                Problem(
-                    f"data directory {data_dir}",
-                    f"cannot be used ({error.strerror}); choose another with --data-dir or UAIT_DATA_DIR",
-                )
-            ]
-        ) from error
-    if not _try_lock(file):
-        file.seek(0)
-        owner = file.read(20).strip() or "unknown"
-        raise StartError(
-            [
-                Problem(
-                    f"data directory {data_dir}",
-                    f"is in use by process {owner}; stop that, or choose another with --data-dir or UAIT_DATA_DIR",
-                )
-            ]
+        why = (
+            "there is a file of that name"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
         )
+        raise _no_place(data_dir, f"cannot be used ({why}); choose") from error
+    if not _try_lock(file):
+        raise _no_place(data_dir, f"is in use by process {_read_owner(file)}; stop that, or choose")
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
+
+
+def _no_place(data_dir: Path, why: str) -> StartError:
+    return StartError([Problem(f"data directory {data_dir}", f"{why} another with --data-dir or UAIT_DATA_DIR")])
+
+
+def find_holder(data_dir: Path) -> str | None:
+    """The id of the process whose host runs on `data_dir`; None where there is none, or it cannot be seen."""
+    try:
+        with (data_dir / LOCK).open() as file:
+            return None if _try_lock(file) else _read_owner(file)
+    except OSError:
+        return None
+
+
+def _read_owner(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read(20).strip() or "unknown"
 
 
 def _try_lock(file: IO[str]) -> bool:
@@ -148,6 +166,10 @@ def _bind_all(
         try:
             sockets[spec.name] = bind(host, port)
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                # No port of it would do.
+                why = f"is not an address of this machine ({error.strerror}); choose another with --host or UAIT_HOST"
+                raise StartError([Problem(f"host {host!r}", why)]) from error
             ours = [name for name, other in ports.items() if other == port and name in sockets]
             why = (
                 f"is also the port of {ours[0]!r}"

@@ -143,7 +143,7 @@ def load(plugin: Plugin) -> ServiceSpec:
     Raises:
         PluginError: saying who, what, and what to do; chained to the cause. SystemExit, which some modules raise on import, is turned into it, too.
     """
-    who = f"service {plugin.name!r} ({plugin.origin}, {plugin.value})"
+    who = f"service {plugin.name!r} ({', '.join(dict.fromkeys((plugin.origin, plugin.value)))})"
     if plugin.problem:
         raise PluginError(plugin.problem)
     spec = plugin.spec
@@ -157,7 +157,8 @@ def load(plugin: Plugin) -> ServiceSpec:
             for part in attribute.split("."):
                 target = getattr(target, part)
         except AttributeError as error:
-            raise PluginError(f"{who}: {module} has no {attribute!r}; correct the entry point ({error})") from error
+            correct = "the entry point" if plugin.distribution else "--service"
+            raise PluginError(f"{who}: {module} has no {attribute!r}; correct {correct}") from error
         if not isinstance(target, ServiceSpec):
             raise PluginError(
                 f"{who} is a {type(target).__name__}, not a service: decorate the factory with @uait.service(...)"
@@ -207,19 +208,20 @@ class Loaded:
 
     Attributes:
         specs: the usable ones, in an order in which each comes after what it needs.
-        broken: those that were merely installed and cannot be used.
+        broken: those that cannot be used.
+        problems: what keeps a host from starting: the broken ones that are built in or were asked for. Others break themselves only.
     """
 
     specs: tuple[ServiceSpec, ...]
     broken: tuple[tuple[Plugin, PluginError], ...]
 
+    @property
+    def problems(self) -> list[Problem]:
+        return [Problem(plugin.name, str(why)) for plugin, why in self.broken if plugin.builtin or plugin.explicit]
+
 
 def load_all(plugins: Sequence[Plugin]) -> Loaded:
-    """Load `plugins`, each in isolation.
-
-    Raises:
-        SettingsError: listing every built-in or explicitly asked-for plugin that cannot be used.
-    """
+    """Load `plugins`, each in isolation."""
     specs: dict[str, ServiceSpec] = {}
     broken: list[tuple[Plugin, PluginError]] = []
     loaded: list[tuple[Plugin, ServiceSpec]] = []
@@ -241,9 +243,6 @@ def load_all(plugins: Sequence[Plugin]) -> Loaded:
     names = {plugin.name for plugin, _ in broken}
     loaded = [(plugin, spec) for plugin, spec in loaded if plugin.name not in names]
     broken += _unmet_needs(loaded, names)
-    fatal = [Problem(plugin.name, str(why)) for plugin, why in broken if plugin.builtin or plugin.explicit]
-    if fatal:
-        raise SettingsError(fatal)
     names = {plugin.name for plugin, _ in broken}
     return Loaded(tuple(in_order(spec for plugin, spec in loaded if plugin.name not in names)), tuple(broken))
 

@@ -87,6 +87,7 @@ def _read(source: Source, problems: list[Problem]) -> tuple[Settings, list[Probl
     return (
         attrs.evolve(
             settings,
+            data_dir=settings.data_dir.expanduser().absolute(),  # a plugin may change the working directory
             log_format=log.format,
             log_level=log.level,
             limits=limits,
