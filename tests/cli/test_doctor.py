@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,20 @@ def test_a_taken_port_is_found(uait: Uait) -> None:
 
     assert code == 1
     assert f"port {port} of weather" in verdicts(out)["start"][0]
+
+
+def test_uait_running_is_nothing_wrong(start: Callable[..., Any], uait: Uait) -> None:
+    """Its ports and its data directory are taken, and by nobody else than itself."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    chosen = ("--service", "cli_sample:weather", "--only", "weather", "--port", f"weather={port}")
+    process = start(*chosen)
+    process.wait_ready()
+
+    code, out, _ = uait("doctor", *chosen)
+
+    assert code == 0
+    assert f"runs already, as process {process.popen.pid}" in verdicts(out)["start"][0]
 
 
 def test_an_unknown_name_is_a_usage_error(uait: Uait) -> None:

@@ -229,6 +229,24 @@ def test_closing_standard_output_harms_nobody(
     assert process.popen.wait(60) == 0
 
 
+@pytest.mark.parametrize("command", ["plugins", "doctor", "status"])
+def test_whoever_has_read_enough_is_not_shown_a_traceback(start: Start, command: str) -> None:
+    process = start(command, "--service", "cli_sample:weather", "--only", "weather", "--port", "weather=0")
+    process.popen.stdout.close()
+    process.popen.stdout = None
+
+    process.popen.wait(60)
+    assert process.popen.stderr.read() == ""
+    assert process.popen.returncode in (0, 1, 3)
+
+
+def test_the_data_directory_is_named_in_full(start: Start, tmp_path: Path) -> None:
+    process = start(*ONLY, "--data-dir", "beside")
+    process.wait_ready()
+
+    assert f"with its data in {tmp_path / 'beside'}" in process.head
+
+
 def test_status_asks_the_running_one(start: Start, uait: Uait) -> None:
     code, out, _ = uait("status")
     assert code == 3

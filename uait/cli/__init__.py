@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from uait.cli.status import command
             case _:
                 from uait.cli.running import command
-        return command(arguments)
+        code = command(arguments)
+        _finish_output()
+        return code
+    except BrokenPipeError:
+        _finish_output()
+        return Exit.FAILED
     except SettingsError as error:
         _explain("uait cannot use these settings:", error.problems)
         return Exit.USAGE
@@ -71,6 +77,15 @@ def run(settings: Settings | None = None, services: Iterable[ServiceSpec | str] 
     from uait.settings import load_settings
 
     run_host(settings if settings is not None else load_settings(), services)
+
+
+def _finish_output() -> None:
+    """Whoever read standard output may have gone; the interpreter's own end would complain of that."""
+    try:
+        if sys.stdout is not None:  # closed from the start
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(head: str, problems: Iterable[Problem | Exception]) -> None:

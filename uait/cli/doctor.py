@@ -119,15 +119,20 @@ def _inspect(name: str, settings: Settings) -> Finding:
 
 def _try_start(settings: Settings) -> Finding:
     """Go as far as a start goes before anything runs; runs in a child."""
-    from uait.kernel.plan import rehearse
+    from uait.kernel.plan import check, find_holder, rehearse
 
+    holder = find_holder(settings.data_dir)
     try:
-        plan = rehearse(settings)
+        plan = check(settings) if holder else rehearse(settings)
     except SettingsError as error:
         told_already = {plugin.name for plugin in discover(settings.services)}
         return Finding(problems=[each.message if each.where in told_already else str(each) for each in error.problems])
     except StartError as error:
         return Finding(problems=[str(problem) for problem in error.problems])
+    if holder:
+        return Finding(
+            note=f"it runs already, as process {holder}, with its data in {settings.data_dir}: see `uait status`"
+        )
     return Finding(note=f"{len(plan.specs)} services, their ports are free, data directory {settings.data_dir}")
 
 
