@@ -9,7 +9,7 @@ import trio
 from uait.calls import Calls
 from uait.calls.client import LocalService
 from uait.services.gateway.model import Model, ProviderModels, read_offer
-from uait.services.gateway.models import Catalog
+from uait.services.gateway.models import NO_MODELS_FOR, Catalog
 
 
 def offer(*models, **more):
@@ -93,6 +93,10 @@ async def test_an_answer_is_used_again_for_a_while(gather, autojump_clock):
     await trio.sleep(11)
     await gather(chat=offer("a"), memory=None)
     assert gather.services["chat"].asked == ["/models", "/models"]
+    assert gather.services["memory"].asked == ["/models"]  # it had none: that does not change so soon
+    await trio.sleep(NO_MODELS_FOR)
+    await gather(memory=offer("b"))
+    assert gather.services["memory"].asked == ["/models", "/models"]
 
 
 async def test_many_at_once_ask_once(gather, autojump_clock):

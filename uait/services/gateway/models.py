@@ -12,6 +12,9 @@ from uait.calls import ServiceClient
 from uait.errors import APIError, MethodNotAllowed, NotFound, UpstreamError
 from uait.services.gateway.model import Models, Offer, ProviderModels, read_offer
 
+NO_MODELS_FOR = 60.0
+"""Seconds for which a service that has no models is not asked again."""
+
 
 @attrs.define
 class _Known:
@@ -75,8 +78,12 @@ class Catalog:
             # Whoever comes while the service is being asked waits for that answer instead of asking again.
             async with self._asking.setdefault(service, trio.Lock()):
                 known = self._known.get(service)
-                if known is None or trio.current_time() - known.asked >= self._ttl:
+                if known is None or trio.current_time() - known.asked >= self._good_for(known):
                     await self._ask(service, known)
+
+    def _good_for(self, known: _Known) -> float:
+        has_none = known.offer is None and known.error is None
+        return max(self._ttl, NO_MODELS_FOR) if has_none else self._ttl
 
     async def _ask(self, service: str, known: _Known | None) -> None:
         now = trio.current_time()
