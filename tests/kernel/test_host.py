@@ -261,3 +261,13 @@ async def test_no_file_stays_open(tmp_path: Path, plain: Any) -> None:
         await once(number)
 
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+async def test_the_blocks_own_exception_comes_out_as_it_is(host_of: Any, plain: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with host_of(service(name="one")(plain)):
+            raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError):  # one group: that of the block's own nursery
+        async with host_of(service(name="one")(plain)), trio.open_nursery():
+            raise ZeroDivisionError

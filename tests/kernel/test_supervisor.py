@@ -194,7 +194,7 @@ async def test_an_essential_failure_stops_the_host_with_one_bare_error(
         return _idle
 
     with pytest.raises(ServiceFailed, match="vital, which is essential, has failed: RuntimeError: no luck"):
-        async with host_of(vital, service(name="good")(plain)):
+        async with host_of(vital, service(name="good")(plain)), trio.open_nursery():
             await trio.sleep_forever()
 
 

@@ -222,3 +222,10 @@ async def test_query_and_headers_arrive_as_they_were_sent(run_service: Any) -> N
         answer = await client.put("/a%20b?x=1&y=%2F", headers={"X-User-ID": "ada"})
 
     assert answer.json() == {"method": "PUT", "path": "/a b", "query": "x=1&y=%2F", "header": "ada"}
+
+
+async def test_a_tests_own_failure_comes_out_as_it_is(run_service: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with run_service(book_service) as client:
+            await client.get("/health")
+            raise ZeroDivisionError

@@ -22,6 +22,7 @@ from uait.calls.client import LocalService
 from uait.errors import PluginError, ServiceFailed
 from uait.kernel.plan import Plan, check, take
 from uait.kernel.plugins import Plugin
+from uait.kernel.report import leaves
 from uait.kernel.service import ServiceSpec
 from uait.kernel.status import ServiceStatus, State
 from uait.kernel.supervisor import Keeper, unavailable
@@ -248,8 +249,9 @@ async def open_host(
 
 def _only(group: BaseExceptionGroup[BaseException], body: BaseException | None) -> BaseException | None:
     """The one exception that `group` stands for, or None where there are several."""
-    if body is not None and not isinstance(body, trio.Cancelled):
-        return body if list(group.exceptions) == [body] else None
+    # Not the same object where the block had a nursery of its own: trio takes groups apart and builds them anew.
+    if body is not None and (own := list(leaves(body))):
+        return body if len(group.exceptions) == 1 and list(leaves(group)) == own else None
     failed, rest = group.split(ServiceFailed)
     found: BaseException | None = failed if rest is None else None
     while isinstance(found, BaseExceptionGroup):

@@ -13,6 +13,7 @@ import httpx
 import trio
 
 from uait.calls.inprocess import Exchange, http_scope
+from uait.calls.lifetime import open_helpers
 from uait.errors import ServiceFailed
 from uait.kernel.host import Host, open_host
 from uait.kernel.service import Context, ServiceSpec
@@ -74,7 +75,7 @@ async def open_client(
     """`open_service`, and a client whose requests go to the service without a socket."""
     async with (
         open_service(spec, data_dir=data_dir, settings=settings, fakes=fakes) as host,
-        trio.open_nursery() as nursery,
+        open_helpers("the client is closed") as nursery,
         httpx.AsyncClient(
             transport=InProcessTransport(host, spec.name, nursery), base_url=f"http://{spec.name}"
         ) as client,
