@@ -277,3 +277,13 @@ def test_any_query_is_taken_or_refused(text: bytes) -> None:
 def test_queries_come_back_as_they_were_meant(text: str, limit: int, watch: bool) -> None:
     encoded = urlencode({"query": text, "limit": limit, "watch": str(watch).lower()}, quote_via=quote)
     assert from_query(encoded.encode(), Search) == Search(query=text, limit=limit, watch=watch)
+
+
+def test_a_long_number_that_is_none_is_refused_in_one_look() -> None:
+    @attrs.frozen
+    class Wanted:
+        ratio: float
+
+    # With a look back for every digit, this would take an hour.
+    with pytest.raises(ValidationFailed):
+        from_query(b"ratio=" + b"1" * 500_000 + b"x", Wanted)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 MAX_PARAMETERS = 1000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _LISTS = (list, tuple, set, frozenset)
 _LOST_PLUS = re.compile(r" ([0-9]{2}:[0-9]{2})$")
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
