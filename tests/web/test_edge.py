@@ -16,8 +16,9 @@ from werkzeug.exceptions import HTTPException
 
 from uait.calls.context import SCOPE_KEY, CallContext, Identity, current_call
 from uait.calls.deadline import remaining
-from uait.errors import APIError, Conflict, NotFound, TooManyRequests, Unavailable
+from uait.errors import APIError, Conflict, InternalError, NotFound, TooManyRequests, Unavailable
 from uait.settings import Limits
+from uait.storage import DatabaseBroken
 from uait.web import body, query, user_id
 
 
@@ -254,8 +255,28 @@ async def test_a_bug_is_in_the_log_under_the_request_id(app: Any, ask: Any, capl
     assert "ValueError" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [InternalError(), DatabaseBroken(), ExceptionGroup("", [Conflict(), ValueError()])],
+    ids=["internal", "database", "beside an answer"],
+)
+async def test_an_answer_that_points_to_the_log_is_found_there(
+    app: Any, ask: Any, caplog: Any, failure: Exception
+) -> None:
+    @app.get("/broken")
+    async def broken() -> Any:
+        failure.add_note("the disk is gone")
+        raise failure
+
+    answer = await ask(app, "/broken")
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert answer.headers["x-request-id"] in record.getMessage()
+    assert "the disk is gone" in caplog.text
+    assert b"disk" not in answer.body
+
+
 async def test_designed_errors_are_not_logged_as_bugs(app: Any, ask: Any, caplog: Any) -> None:
-    for path in ("/raise/api", "/raise/group", "/missing", "/raise/abort"):
+    for path in ("/raise/api", "/missing", "/raise/abort"):
         await ask(app, path)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -553,3 +574,12 @@ async def test_errors_in_a_dialect(app: Any, ask: Any) -> None:
 
 async def test_unavailable_says_when_to_come_back() -> None:
     assert Unavailable(retry_after=3).headers == {"Retry-After": "3"}
+
+
+async def test_the_clients_address_is_the_servers_word(app: Any, ask: Any) -> None:
+    @app.get("/address")
+    async def address() -> Any:
+        return {"address": request.remote_addr}
+
+    answer = await ask(app, "/address", headers={"Remote-Addr": "10.0.0.1"})
+    assert answer.json == {"address": "127.0.0.1"}

@@ -193,7 +193,8 @@ def request_headers(scope: Scope) -> Headers:
     """The request's headers as Quart wants them."""
     client = scope.get("client")
     headers = Headers()
+    # The first one counts: the address is the server's word, not a header that a client sent.
+    headers._list = [("Remote-Addr", client[0] if client else "<local>")]
     # `add` looks for line breaks in every value, which a server has done; it would be a tenth of the request's cost.
-    headers._list = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    headers._list.append(("Remote-Addr", client[0] if client else "<local>"))
+    headers._list += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     return headers

@@ -18,7 +18,7 @@ from uait.server.asgi import Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.accesslog import log_access, shown_path
 from uait.web.exchange import EXCHANGE, Exchange
-from uait.web.failure import to_api_error
+from uait.web.failure import has_bug, to_api_error
 from uait.web.trace import child_span, request_id
 
 if TYPE_CHECKING:
@@ -77,10 +77,9 @@ class Edge:
                 await self._tell(exchange, InternalError())
             cancelled = False
         except Exception as failure:
-            error = to_api_error(failure)
-            if error is not failure and isinstance(error, InternalError):
+            if has_bug(failure):
                 self._report(exchange, failure)
-            await self._tell(exchange, error)
+            await self._tell(exchange, to_api_error(failure))
             cancelled = False
         except BaseExceptionGroup as group:
             # Cancelled from outside while something failed, too: the failure is ours to report, the cancellation is not ours to keep.

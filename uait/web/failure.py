@@ -18,15 +18,23 @@ from uait.errors import (
     PayloadTooLarge,
 )
 
+_DESIGNED = (APIError, HTTPException, trio.TooSlowError)
+"""What is raised to be an answer; the first kind goes before the others."""
+
 
 def to_api_error(error: BaseException) -> APIError:
     """The answer to `error`: the first APIError in it where it is a group; InternalError where it is a bug."""
     leaves = list(_leaves(error))
-    for kind in (APIError, HTTPException, trio.TooSlowError):
+    for kind in _DESIGNED:
         for leaf in leaves:
             if isinstance(leaf, kind):
                 return _translate(leaf)
     return InternalError()
+
+
+def has_bug(error: BaseException) -> bool:
+    """Whether there is something in `error` that nobody raised for the client: then the log must have it, whatever the answer is."""
+    return any(isinstance(leaf, InternalError) or not isinstance(leaf, _DESIGNED) for leaf in _leaves(error))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
