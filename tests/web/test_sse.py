@@ -323,3 +323,31 @@ async def test_a_function_can_send_the_events_from_several_tasks(make_app: Any, 
         return event_stream(produce)
 
     assert (await ask(app, "/")).body == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_the_end_waits_for_a_comment_on_its_way(make_app: Any, connect: Any, autojump_clock: Any) -> None:
+    app = make_app()
+
+    @app.get("/")
+    async def slow() -> Any:
+        async def events() -> AsyncIterator[Event]:
+            yield Event("first")
+            await trio.sleep(20)
+
+        return event_stream(events(), ping=15)
+
+    sent = []
+
+    async def slow_server(scope: Any, receive: Any, send: Any) -> None:
+        async def send_slowly(message: Any) -> None:
+            if message.get("body", b"").startswith(b":"):
+                await trio.sleep(10)  # the client reads again only after the last event
+            sent.append(message.get("body"))
+            await send(message)
+
+        await app(scope, receive, send_slowly)
+
+    async with connect(slow_server, "/", announces=True) as connection:
+        pass
+    assert sent[1:] == [b"data: first\n\n", b": keep-alive\n\n", b""]
+    assert connection.answer.complete

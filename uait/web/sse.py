@@ -104,6 +104,7 @@ class _Stream(ResponseBody):
         self._exchange = exchange
         self._lock = trio.Lock()
         self._last = trio.current_time()
+        self._silence = trio.CancelScope()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> _Stream:
@@ -136,6 +137,9 @@ class _Stream(ResponseBody):
                 await self._send(event)
         else:
             await self._events(self._send)
+        # A comment on its way goes out whole: half of one would spoil the end of the answer, which comes next.
+        async with self._lock:
+            self._silence.cancel(reason="the last event is out")
         raise StopAsyncIteration
 
     async def _send(self, event: Event | bytes) -> None:
@@ -153,10 +157,11 @@ class _Stream(ResponseBody):
             self._lock.release()
 
     async def _fill_silence(self) -> None:
-        while True:
-            await trio.sleep_until(self._last + self._ping)
-            if self._lock.locked():
-                # The client does not read: there is no silence, and nothing to add to it.
-                self._last = trio.current_time()
-            elif trio.current_time() >= self._last + self._ping:
-                await self._send(KEEP_ALIVE)
+        with self._silence:
+            while True:
+                await trio.sleep_until(self._last + self._ping)
+                if self._lock.locked():
+                    # The client does not read: there is no silence, and nothing to add to it.
+                    self._last = trio.current_time()
+                elif trio.current_time() >= self._last + self._ping:
+                    await self._send(KEEP_ALIVE)
