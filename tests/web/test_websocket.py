@@ -255,3 +255,14 @@ async def test_websockets_have_no_deadline(app: Any, connect: Any, autojump_cloc
         await trio.sleep(80_000)
         assert connection.closed is None
         await connection.leave()
+
+
+@pytest.mark.parametrize("data", ["{", "", b"\xff", "[" * 200], ids=["cut", "empty", "binary", "deep"])
+async def test_a_message_that_is_no_json_is_the_clients_fault(app: Any, connect: Any, data: Any, caplog: Any) -> None:
+    async with connect(app, "/json", kind="websocket") as connection:
+        await connection.say(data)
+        await connection.until(lambda: connection.closed is not None)
+    code, reason = connection.closed
+    assert code == 1008
+    assert reason.startswith("INVALID_JSON")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

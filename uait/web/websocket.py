@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import trio
 from quart.wrappers import Websocket
 from quart.wrappers.base import BaseRequestWebsocket
@@ -16,7 +15,7 @@ from werkzeug.datastructures import Headers
 
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
-from uait.web.codec import to_json
+from uait.web.codec import from_json, to_json
 from uait.web.connection import request_headers
 from uait.web.exchange import EXCHANGE, Exchange
 from uait.web.paths import request_path
@@ -63,7 +62,9 @@ class WebSocket(Websocket):
         await self._put({"type": "websocket.send", kind: data})
 
     async def receive_json(self) -> Any:
-        return orjson.loads(await self.receive())
+        """The next message, which must be JSON by the rules of a request's body; InvalidJSON closes the WebSocket with 1008."""
+        data = await self.receive()
+        return from_json(data.encode() if isinstance(data, str) else data)
 
     async def send_json(self, *args: Any, **kwargs: Any) -> None:
         if args and kwargs:
