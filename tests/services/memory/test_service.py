@@ -8,6 +8,7 @@ import trio
 from uait.services.memory import store
 from uait.services.memory.service import memory
 from uait.storage import DatabaseFull
+from uait.web import encode_cursor
 
 FIELDS = {
     "id", "user_id", "type", "content", "metadata", "tags", "created_at", "updated_at", "access_count", "last_access"
@@ -256,3 +257,10 @@ async def test_health_counts_and_checks(memories):
     health = (await memories.ask("GET", "/health")).json()
     assert (health["status"], health["service"], health["memories"]) == ("healthy", "memory-service", 1)
     assert health["checks"] == {"database": "ok"}
+
+
+@pytest.mark.parametrize("place", [-1, 2**31, 2**63, 2**64 - 1, 1.5, "1", [], {}])
+async def test_a_cursor_that_no_list_gave_is_refused(memories, place):
+    await memories.add("a note")
+    response = await memories.ask("GET", "/memory", params={"query": "note", "cursor": encode_cursor(place)})
+    assert response.status_code == 404

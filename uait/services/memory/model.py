@@ -16,6 +16,7 @@ CONTENT_CHARACTERS = 1024 * 1024
 METADATA_BYTES = 64 * 1024
 TAGS = 64
 QUERY_CHARACTERS = 8192
+MAX_OFFSET = 2**31 - 1
 
 _TEXT = re.compile(r"\S")
 _ID = r"[^/\x00-\x1f\x7f]{1,128}"
@@ -92,7 +93,7 @@ class MemoryQuery(Paging):
     tags: list[str] = attrs.field(factory=list, validator=validators.max_len(TAGS))
     start_date: datetime | date | None = None
     end_date: datetime | date | None = None
-    offset: int = attrs.field(default=0, validator=validators.and_(validators.ge(0), validators.le(2**31 - 1)))
+    offset: int = attrs.field(default=0, validator=validators.and_(validators.ge(0), validators.le(MAX_OFFSET)))
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from uait.errors import NotFound
-from uait.services.memory.model import Memory, MemoryQuery
+from uait.services.memory.model import MAX_OFFSET, Memory, MemoryQuery
 from uait.storage import format_time
 from uait.web import encode_cursor
 
@@ -211,7 +211,7 @@ class Selection:
         match query.after():
             case None:
                 pass
-            case int(place) if self.ranked and place >= 0:
+            case int(place) if self.ranked and 0 <= place <= MAX_OFFSET:
                 offset = place
             case [str(created_at), str(memory_id)] if not self.ranked:
                 conditions = (*conditions, "(m.created_at, m.id) < (?, ?)")
