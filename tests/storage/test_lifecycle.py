@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from uait.storage import DatabaseBroken, DatabaseClosed, DatabaseUnusable, connection, open_database
+from uait.storage import DatabaseBroken, DatabaseClosed, DatabaseUnusable, connection, open_database, writer
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path, schema):
@@ -166,6 +166,29 @@ async def test_a_thread_that_does_not_come_back_is_left_behind_and_named(
             scope.cancel(reason="test")
     assert str(path) in caplog.text
     await settled(lambda: threads() == ["uait test reader"])
+    gate.free.set()
+    await settled(lambda: threads() == [])
+
+
+async def test_a_disk_that_hangs_under_a_write_does_not_hold_up_the_closing(
+    tmp_path, schema, gate, monkeypatch, caplog, threads
+):
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(writer, "CLOSE_TIMEOUT", 0.05)
+    path = tmp_path / "test.sqlite3"
+    told = []
+
+    async def write(database):
+        with pytest.raises(DatabaseClosed) as caught:
+            await database.write(gate)
+        told.append(caught.value)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery, open_database(path, schema) as database:
+            nursery.start_soon(write, database)
+            await gate.held()
+    assert len(told) == 1
+    assert str(path) in caplog.text
     gate.free.set()
     await settled(lambda: threads() == [])
 

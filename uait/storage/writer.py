@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import apsw
 import trio
 
-from uait.storage.connection import close_connection, run
+from uait.storage.connection import CLOSE_TIMEOUT, close_connection, run
 from uait.storage.errors import DatabaseBroken, DatabaseBusy, DatabaseClosed, DatabaseFull, translated
 from uait.storage.worker import PROGRESS_STEPS
 
@@ -51,6 +51,7 @@ class Writer:
         self._wakeup = trio.Event()
         self._closed = False
         self._group = _Group(connection)
+        self._under_way = trio.CancelScope(shield=True)
         self.done = 0
         self.failed = 0
         self.trouble: str | None = None
@@ -115,10 +116,15 @@ class Writer:
 
     async def _commit(self) -> None:
         writes = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        # Shielded: a transaction that has begun comes to its end, and its callers learn which.
-        with trio.CancelScope(shield=True):
+        self._under_way = trio.CancelScope(shield=True)
+        # Shielded: a transaction that has begun comes to its end, and its callers learn which. Only `close` sets it a limit.
+        with self._under_way:
             await run(self._connection, self._group.commit, writes)
         for write in writes:
+            if self._under_way.cancelled_caught:
+                write.error = DatabaseClosed(
+                    "The service is stopping, and its disk is too slow: look later whether this was stored."
+                )
             if write.error is not None:
                 self.failed += 1
             else:
@@ -126,8 +132,9 @@ class Writer:
             write.answered.set()
 
     def close(self) -> None:
-        """Take no more; `serve` ends after the group under way."""
+        """Take no more; `serve` ends after the group under way, or when that takes longer than a disk that works would."""
         self._closed = True
+        self._under_way.deadline = trio.current_time() + CLOSE_TIMEOUT
         self._wakeup.set()
 
     async def aclose(self) -> bool:
