@@ -261,14 +261,14 @@ async def test_a_bug_is_in_the_log_under_the_request_id(app: Any, ask: Any, capl
     ids=["internal", "database", "beside an answer"],
 )
 async def test_an_answer_that_points_to_the_log_is_found_there(
-    app: Any, ask: Any, caplog: Any, failure: Exception
+    app: Any, ask: Any, caplog: Any, announces: bool, failure: Exception
 ) -> None:
     @app.get("/broken")
     async def broken() -> Any:
         failure.add_note("the disk is gone")
         raise failure
 
-    answer = await ask(app, "/broken")
+    answer = await ask(app, "/broken", announces=announces)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert answer.headers["x-request-id"] in record.getMessage()
     assert "the disk is gone" in caplog.text
