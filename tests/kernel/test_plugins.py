@@ -207,6 +207,29 @@ def test_a_circle_of_what_is_merely_installed_keeps_nobody_else_from_starting() 
     }
 
 
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        ("port=70000", "70000 is not a port"),
+        ("port='80'", "'80' is not a port"),
+        ("needs='chat'", r"'chat' is one text where several are expected: write \['chat'\]"),
+        ("intents='count'", "'count' is one text"),
+        ("name='No Name'", "'No Name' is not a service name"),
+    ],
+)
+def test_a_wrong_declaration_breaks_the_plugin_and_no_other(install: Any, declared: str, why: str) -> None:
+    install(
+        "acme-weather", "1.0", {"weather": "acme_weather:weather"}, acme_weather=GOOD.replace("port=8707", declared)
+    )
+
+    loaded = load_all([named(discover(), "weather"), plugin_of(spec_of("c"))])
+
+    assert [spec.name for spec in loaded.specs] == ["c"]
+    assert loaded.problems == []
+    with pytest.raises(PluginError, match=f"acme-weather 1.0.*declares it wrongly: .*{why}"):
+        raise loaded.broken[0][1]
+
+
 def test_an_attribute_error_of_the_module_itself_is_no_wrong_entry_point(install: Any) -> None:
     install("acme-weather", "1.0", {"weather": "acme_weather:weather"}, acme_weather="import sys\nsys.nothing_like_it")
 

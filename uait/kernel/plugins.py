@@ -151,6 +151,8 @@ def load(plugin: Plugin) -> ServiceSpec:
         module, _, attribute = plugin.value.partition(":")
         try:
             target: object = importlib.import_module(module)
+        except PluginError as error:
+            raise PluginError(f"{who} declares it wrongly: {error}") from error
         except (Exception, SystemExit) as error:
             raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -56,6 +56,17 @@ def _valid_name(_: Any, __: Any, value: str) -> None:
         )
 
 
+def _valid_port(_: Any, __: Any, value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= 65535:
+        raise PluginError(f"{value!r} is not a port: use a number from 0 (any free port) to 65535")
+
+
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise PluginError(f"{value!r} is one text where several are expected: write [{value!r}]")
+    return tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class ServiceSpec:
     """A service as declared, before anything of it runs. `@service` makes one; calling it gives what the factory gives.
@@ -81,10 +92,10 @@ class ServiceSpec:
     title: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
     summary: str = ""
     version: str = ""
-    port: int = 0
+    port: int = attrs.field(default=0, validator=_valid_port)
     port_variable: str | None = None
-    needs: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    intents: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    needs: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    intents: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     settings: type[Any] | None = None
     restart: RestartPolicy = RestartPolicy()
     essential: bool = False
