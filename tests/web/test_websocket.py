@@ -266,3 +266,22 @@ async def test_a_message_that_is_no_json_is_the_clients_fault(app: Any, connect:
     assert code == 1008
     assert reason.startswith("INVALID_JSON")
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_waiting_for_messages_ends_after_the_handlers_own_close(app: Any, connect: Any, announces: bool) -> None:
+    @app.websocket("/both")
+    async def both() -> None:
+        async def read() -> None:
+            while True:
+                await websocket.receive()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await websocket.accept()
+            await websocket.close(4000, "enough")
+
+    with trio.fail_after(5):
+        async with connect(app, "/both", kind="websocket", announces=announces) as connection:
+            await connection.until(lambda: connection.closed is not None)
+            await connection.leave()
+    assert connection.closed == (4000, "enough")

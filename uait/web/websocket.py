@@ -50,7 +50,9 @@ class WebSocket(Websocket):
         await self.accept()
         message = await self._next()
         if message["type"] != "websocket.receive":
+            # Also after the handler's own `close`: nothing else ends the task that waits here.
             self._exchange.client_left()
+            self._exchange.cancel_scope.cancel(reason="the WebSocket is closed")
             await trio.sleep_forever()
         text: str | None = message.get("text")
         return text if text is not None else message["bytes"]
@@ -111,6 +113,7 @@ class WebSocketConnection:
                 await inbox.send(message)
             elif message["type"] == "websocket.disconnect":
                 self._exchange.client_left()
+                await inbox.send(message)
                 return
 
     async def _handle(self, receive: Receive, send: Send) -> None:
