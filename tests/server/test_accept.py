@@ -151,6 +151,7 @@ async def test_hypercorns_own_loggers_are_left_alone(serve: Serve, echo: Echo) -
         assert not logging.getLogger(name).handlers
     async with serve(echo) as running, running.dial() as wire:
         await wire.ask("/crash")
+        await wire.open_websocket()
     for name in ("hypercorn.error", "hypercorn.access"):
         assert not logging.getLogger(name).handlers
 

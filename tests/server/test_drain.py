@@ -220,6 +220,15 @@ async def test_who_had_to_be_abandoned_is_named(serve: Serve, echo: Echo) -> Non
         assert any(stuck in message for message in running.messages)
 
 
+async def test_a_client_that_has_its_answer_and_stays_is_not_stuck(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await open_request(running, wire, request("/slow", "Content-Length: 10", method="POST"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.server.drain, 0.5)
+            assert (await wire.answer()).body == b"slow"
+        assert running.server.statistics().stuck == ()
+
+
 async def test_the_phases_are_announced_in_their_order(serve: Serve, echo: Echo) -> None:
     phases: list[tuple[Phase, float]] = []
     async with serve(echo) as running, running.dial() as wire:

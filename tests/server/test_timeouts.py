@@ -28,6 +28,16 @@ async def test_a_request_starts_the_idle_time_anew(serve: Serve, either: ASGIApp
             await trio.sleep(0.25)
 
 
+async def test_the_time_for_a_head_begins_with_its_first_byte(serve: Serve, either: ASGIApp) -> None:
+    async with serve(either, header_timeout=0.4) as running, running.dial() as wire:
+        assert (await wire.ask()).status == 200
+        await trio.sleep(0.6)
+        await wire.send(request()[:10])
+        await trio.sleep(0.1)
+        await wire.send(request()[10:])
+        assert (await wire.answer()).status == 200
+
+
 async def test_a_connection_that_says_nothing_is_closed(serve: Serve, echo: Echo) -> None:
     async with serve(echo, header_timeout=0.2) as running, running.dial() as wire:
         assert await wire.rest() == b""

@@ -40,13 +40,12 @@ async def call_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, lo
             log.info("%s %s: its client gone, the app raised %s: %s", *where, type(error).__name__, error)
         return
     answer = answer_to(InternalError(), close=False)
-    log.error(
-        "%s %s: %s (request %s)",
-        *where,
-        "the app crashed" if error is not None else "the app returned before its answer was complete",
-        answer.request_id,
-        exc_info=error,
-    )
+    if error is not None:
+        log.error("%s %s: the app crashed (request %s)", *where, answer.request_id, exc_info=error)
+    elif began:
+        log.info("%s %s: the app left its answer incomplete", *where)  # at a deadline there may be no better way
+    else:
+        log.error("%s %s: the app returned without an answer (request %s)", *where, answer.request_id)
     if not began:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -152,6 +152,11 @@ class Call:
         await trio.sleep(SHORTLY)
         self.disconnect.announce()
 
+    @property
+    def last(self) -> bool:
+        """Whether no further request will be taken on this connection, because the service leaves."""
+        return self._site.drain.draining
+
     def stop(self, reason: str) -> None:
         """Cancel the app now."""
         self._cancel_scope.cancel(reason=reason)

@@ -31,6 +31,9 @@ READ_AHEAD = 64 * 1024
 LINGER = 1.0
 """Seconds for which what a client still sends is thrown away after our last byte: closing at once would reset the connection, and could cost the client our answer (RFC 9112 section 9.6)."""
 
+LINGER_LEAVING = 0.25
+"""The same, while the service leaves."""
+
 FRESH = 0.5
 """Seconds that a connection may still take to say something when the service begins to leave."""
 
@@ -116,7 +119,7 @@ class Connection:
                 await self._read(protocol)
                 await self._end(protocol)
                 if self._linger:
-                    with trio.move_on_after(LINGER):
+                    with trio.move_on_after(LINGER_LEAVING if self.site.drain.draining else LINGER):
                         while await self._receive_some(math.inf):
                             pass
                 if isinstance(self._stream, trio.SSLStream) and not self._writer.lost:
@@ -222,13 +225,12 @@ class Connection:
             data, self._ahead = bytes(self._ahead), bytearray()
             return data
         while not self._over:
-            before = protocol.waiting
             received = await self._receive_some(self._deadline(protocol))
             if received is None:
                 if self._expired and not self._over:
                     await self._run_out_of_patience(protocol)
                 continue
-            if before is Waiting.IDLE:
+            if protocol.waiting is Waiting.IDLE:
                 self._since = trio.current_time()  # of the next request's head
             self._heard, self._pinged = True, False
             return received

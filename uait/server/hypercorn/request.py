@@ -82,8 +82,8 @@ class RequestStream(HTTPStream):
         self._rest = -1
 
     async def settle(self) -> None:
-        """Wait, for a bounded time and size, for the rest of the request."""
-        if self.answered and not self._whole and self._rest >= 0:
+        """Wait, for a bounded time and size, for the rest of the request, where the connection can go on after it."""
+        if self.answered and not self._whole and self._rest >= 0 and not self._call.last:
             self._rest_arrived = trio.Event()
             with trio.move_on_after(REST_SECONDS):
                 await self._rest_arrived.wait()
