@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from uait.calls.client import Calls, LocalService
 from uait.errors import ServiceFailed, Unavailable
+from uait.kernel.background import open_background
 from uait.kernel.report import describe, own_traceback, split
 from uait.kernel.restart import RestartTracker
 from uait.kernel.service import Context, ServiceSpec
@@ -201,7 +202,7 @@ class Keeper:
     async def _incarnate(self, scope: trio.CancelScope) -> None:
         drain = Drain()
         limits = _server_limits(self._host.settings.limits)
-        async with Calls(self._host, caller=self.spec.name) as calls, _open_background(self.spec.name) as background:
+        async with Calls(self._host, caller=self.spec.name) as calls, open_background(self.spec.name) as background:
             ctx = Context(
                 spec=self.spec,
                 settings=self.settings,
@@ -326,43 +327,6 @@ class _Incarnation:
                     await self._empty.wait()
                 return
             self.drain.cut()
-
-
-class _Background:
-    """A nursery for a service's background work, in a task of its own: it can be ended before the block around it, while a crash in it ends that block."""
-
-    nursery: trio.Nursery
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._ended = trio.Event()
-
-    async def hold(self, *, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            async with trio.open_nursery() as self.nursery:
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._ended.set()
-
-    def cancel(self) -> None:
-        self.nursery.cancel_scope.cancel(reason=f"{self._name} is closing")
-
-    async def stop(self) -> None:
-        """Cancel what runs in it, and wait until that has ended."""
-        self.cancel()
-        await self._ended.wait()
-
-
-@contextlib.asynccontextmanager
-async def _open_background(name: str) -> AsyncIterator[_Background]:
-    async with trio.open_nursery() as around:
-        background = _Background(name)
-        await around.start(background.hold, name=f"background of {name}")
-        try:
-            yield background
-        finally:
-            background.cancel()
 
 
 @contextlib.asynccontextmanager
