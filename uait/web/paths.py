@@ -32,12 +32,15 @@ def is_under(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
 
 
+_SIGN = r"[^/\x00-\x1f\x7f]"
+
+
 class IdConverter(BaseConverter):
     """`<id:name>` in a route: 1 to 128 characters without control characters and slashes. Anything else is not found."""
 
-    regex = r"[^/\x00-\x1f\x7f]{1,128}"
+    regex = _SIGN + "{1,128}"
 
 
 def identifier() -> Any:
-    """A validator for attrs fields that hold somebody's id: 1 to 128 characters, and no control characters."""
-    return validators.and_(validators.min_len(1), validators.max_len(128), validators.matches_re(r"[^\x00-\x1f\x7f]*"))
+    """A validator for attrs fields that hold somebody's id, as `<id:name>` takes it, so that what is stored under it can be asked for."""
+    return validators.and_(validators.min_len(1), validators.max_len(128), validators.matches_re(_SIGN + "*"))

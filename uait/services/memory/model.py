@@ -10,7 +10,7 @@ import attrs
 import orjson
 from attrs import validators
 
-from uait.web import Paging
+from uait.web import Paging, identifier
 
 CONTENT_CHARACTERS = 1024 * 1024
 METADATA_BYTES = 64 * 1024
@@ -19,8 +19,6 @@ QUERY_CHARACTERS = 8192
 MAX_OFFSET = 2**31 - 1
 
 _TEXT = re.compile(r"\S")
-_ID = r"[^/\x00-\x1f\x7f]{1,128}"
-"""What can stand in a path, so that what is stored under an id can be asked for."""
 
 _content: Any = validators.and_(validators.max_len(CONTENT_CHARACTERS), validators.matches_re(_TEXT, func=re.search))
 _type: Any = validators.and_(validators.min_len(1), validators.max_len(64))
@@ -133,7 +131,7 @@ class NewContext:
         memories: the user's memories that belong to it, in this order: their ids, or memories as they were given.
     """
 
-    conversation_id: str = attrs.field(validator=validators.matches_re(_ID, func=re.fullmatch))
+    conversation_id: str = attrs.field(validator=identifier())
     summary: str | None = attrs.field(
         default=None, validator=validators.optional(validators.max_len(CONTENT_CHARACTERS))
     )
