@@ -60,7 +60,7 @@ class DatabaseBusy(Unavailable):
 
 
 class DatabaseClosed(Unavailable):
-    """The database was closed before the request was begun."""
+    """The database was closed before the request was begun, or before a disk that hangs had stored it (the message says which)."""
 
     code, message = "DATABASE_CLOSED", "The service is stopping; try again."
 
