@@ -86,6 +86,14 @@ async def test_a_client_that_does_not_read_is_dropped(serve: Serve, echo: Echo) 
         assert echo.ended == ["/big cancelled"]
 
 
+async def test_a_client_that_asks_on_and_on_and_does_not_read_is_dropped(serve: Serve, echo: Echo) -> None:
+    async with serve(echo, send_timeout=0.3) as running, running.dial(receive_buffer=4096) as wire:
+        with trio.move_on_after(0.2):
+            await wire.send(request("/big"), request("/") * 100_000)
+        await running.settled()
+        assert echo.ended == ["/big cancelled"]
+
+
 async def test_a_client_that_reads_slowly_is_not_dropped(serve: Serve, echo: Echo) -> None:
     async with serve(echo, send_timeout=0.5) as running, running.dial(receive_buffer=4096) as wire:
         await wire.send(request("/big"))

@@ -194,9 +194,13 @@ class Connection:
     async def wait_for(self, turn: trio.Event) -> None:
         """Wait for `turn`, holding what the client sends for later, and looking out for its end."""
         while not turn.is_set():
+            if self._over:
+                raise _ClientLeft
             if len(self._ahead) >= READ_AHEAD:
-                await turn.wait()
-                return
+                with trio.CancelScope() as self._receiving:
+                    await turn.wait()
+                self._receiving = None
+                continue
             data = await self._receive_some(math.inf)
             if data:
                 self._ahead += data
