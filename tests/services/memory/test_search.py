@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apsw
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -207,3 +208,12 @@ async def test_a_users_search_costs_what_they_have(tmp_path):
             (expressions("apple", "ann")[0], "ann"),
         )
         assert [row[3].split()[0:2] for row in plan] == [["SCAN", "memory_text"], ["SEARCH", "m"]]
+
+
+async def test_a_long_text_without_spaces_is_looked_for_in_parts(memories):
+    await memories.add("東" * 200_000)
+    await memories.add("昨日は友達と一緒に新しい図書館へ行きました")
+    with trio.fail_after(20):  # as one phrase it would take minutes, and nothing could stop it
+        response = await memories.ask("POST", "/memory/search", json={"query": "東" * 8192})
+    assert response.json()["count"] == 1
+    assert (await memories.find("昨日は友達と一緒に新しい映画館へ行きました"))[0].startswith("昨日")

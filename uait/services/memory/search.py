@@ -25,6 +25,9 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 TERMS = 64
 """Most words of a query that are looked for."""
 
+PHRASE = 8
+"""Most characters without spaces that are looked for as they follow each other. FTS5 compares every place in a memory with the whole phrase, and no cancellation reaches it there."""
+
 _COMMON = frozenset(
     # Words that questions are made of. In a memory they mean little, in a question nothing.
     [
@@ -177,11 +180,21 @@ def expressions(text: str, user_id: str) -> list[str]:
 
     Empty where the text has no words at all.
     """
-    terms = [f'"{spaced(word).strip()}"' for word in telling(text)]
+    terms = [f'"{phrase}"' for phrase in _phrases(telling(text))]
     if not terms:
         return []
     mine = f'owner : "{owner(user_id)}" AND {{content tags}} : '
     return [f"{mine}({' OR '.join(terms)})", f"{mine}({' OR '.join(f'{term} *' for term in terms)})"]
+
+
+def _phrases(found: list[str]) -> list[str]:
+    """The words as they stand in the index, long runs of characters without spaces in parts."""
+    parts = [
+        " ".join(signs[start : start + PHRASE])
+        for signs in (spaced(word).split() for word in found)
+        for start in range(0, len(signs), PHRASE)
+    ]
+    return list(dict.fromkeys(parts))[:TERMS]
 
 
 @attrs.frozen
