@@ -36,7 +36,7 @@ class Echo:
         end = "cancelled"
         try:
             if scope["type"] == "websocket":
-                await self._websocket(path, receive, send)
+                await self._websocket(scope, receive, send)
             else:
                 await self._http(scope, receive, send)
             end = "returned"
@@ -120,7 +120,8 @@ class Echo:
             case _:
                 await answer(send, b"hello")
 
-    async def _websocket(self, path: str, receive: Any, send: Any) -> None:
+    async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
         await receive()
         match path:
             case "/ws/never":
@@ -140,6 +141,10 @@ class Echo:
                 return
             case "/ws/close":
                 await send({"type": "websocket.close", "code": 4001, "reason": "bye"})
+            case "/ws/wait-for-the-end":
+                ended = trio.Event()
+                scope["uait.disconnect"].add(ended.set)
+                await ended.wait()
             case "/ws/deaf":
                 await trio.sleep_forever()
             case "/ws/flood":

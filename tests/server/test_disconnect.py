@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 import trio
 from echo import Echo
 from serving import Running, Serve
-from wire import Wire, request
+from wire import TEXT, Wire, frame, request
 
 from uait.server.disconnect import SCOPE_KEY
 
@@ -67,6 +68,32 @@ async def test_also_behind_pipelined_requests_which_are_not_begun_then(serve: Se
         await until_outside(echo)
         await running.settled()
         assert echo.ended == ["/wait cancelled"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@pytest.mark.parametrize("way", ["close", "reset"])
+@pytest.mark.parametrize("what", ["a body", "requests", "messages"])
+async def test_also_behind_more_than_is_taken_in(serve: Serve, echo: Echo, what: str, way: str) -> None:
+    async with serve(echo, message_bytes=60_000) as running, running.dial() as wire:
+        if what == "a body":
+            await wire.send(request("/wait", "Content-Length: 100000000", method="POST"))
+            piece = b"x" * 10_000
+        elif what == "requests":
+            await wire.send(request("/wait"))
+            piece = request("/") * 1000
+        else:
+            await wire.open_websocket("/ws/wait-for-the-end")
+            piece = frame(TEXT, b"x" * 1000) * 10
+        await until_inside(echo)
+        # An end that the client's system cannot deliver, because nothing more is taken in there, is known to nobody; a reset is.
+        left = 160_000 if way == "close" else 100_000_000
+        with trio.move_on_after(0.2):
+            while left > 0:
+                await wire.send(piece)
+                left -= len(piece)
+        await trio.sleep(0.05)
+        await leave(wire, way)
+        await until_outside(echo)
 
 
 async def test_also_for_a_client_that_does_not_read(serve: Serve, echo: Echo) -> None:

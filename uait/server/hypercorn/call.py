@@ -21,12 +21,21 @@ SHORTLY = 0.05
 """Seconds in which an app that knows that its client has gone may end by itself; then it is cancelled."""
 
 
-class Inbox:
-    """Messages for the app, bounded by their number and their bytes. Pieces of a body that wait are joined, so that a million tiny ones are no more than their bytes."""
+class ClientLeft(Exception):
+    """The client has ended the connection, behind data that nobody takes in."""
 
-    def __init__(self, *, max_bytes: int, max_messages: int) -> None:
+
+class Inbox:
+    """Messages for the app, bounded by their number and their bytes. Pieces of a body that wait are joined, so that a million tiny ones are no more than their bytes.
+
+    Args:
+        has_left: whether the client has ended the connection. Asked while there is no room, when reading would not tell.
+    """
+
+    def __init__(self, *, max_bytes: int, max_messages: int, has_left: Callable[[], bool]) -> None:
         self._max_bytes = max_bytes
         self._max_messages = max_messages
+        self._has_left = has_left
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._end: Message | None = None
@@ -34,7 +43,11 @@ class Inbox:
         self._changed = trio.lowlevel.ParkingLot()
 
     async def put(self, message: Message) -> None:
-        """Add `message`, waiting while there is no room. A disconnect always has room, and is the last one."""
+        """Add `message`, waiting while there is no room. A disconnect always has room, and is the last one.
+
+        Raises:
+            ClientLeft: it left while there was no room.
+        """
         if message["type"].endswith(".disconnect"):
             self.end(message)
             return
@@ -42,7 +55,11 @@ class Inbox:
         while self._messages and (self._bytes + size > self._max_bytes or len(self._messages) >= self._max_messages):
             if self._closed or self._end:
                 break
-            await self._changed.park()
+            with trio.move_on_after(SHORTLY):
+                await self._changed.park()
+                continue
+            if self._has_left():
+                raise ClientLeft
         if self._closed or self._end:
             return
         last = self._messages[-1] if self._messages else None
@@ -105,15 +122,16 @@ class AppStream(Protocol):
 class Call:
     """One call of the app, in a task of its own. hypercorn knows it as the task group of one stream."""
 
-    def __init__(self, nursery: trio.Nursery, site: Site, *, websocket: bool) -> None:
+    def __init__(self, nursery: trio.Nursery, site: Site, *, websocket: bool, has_left: Callable[[], bool]) -> None:
         self.stream: AppStream
         self.disconnect = Disconnect()
         self._nursery = nursery
         self._site = site
         if websocket:
-            self._inbox = Inbox(max_bytes=site.limits.message_bytes, max_messages=site.limits.queue)
+            max_bytes, max_messages = site.limits.message_bytes, site.limits.queue
         else:
-            self._inbox = Inbox(max_bytes=READ_AHEAD, max_messages=2)
+            max_bytes, max_messages = READ_AHEAD, 2
+        self._inbox = Inbox(max_bytes=max_bytes, max_messages=max_messages, has_left=has_left)
         self._taken = 0
         self._ended = False
         self._cancel_scope = trio.CancelScope()

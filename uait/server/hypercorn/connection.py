@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -18,6 +19,7 @@ from hypercorn.utils import parse_socket_addr
 from uait.errors import APIError
 from uait.server.connection import Site, Stream, transport_of
 from uait.server.drain import Drain, Phase
+from uait.server.hypercorn.call import SHORTLY, ClientLeft
 from uait.server.hypercorn.http1 import HTTP1
 from uait.server.hypercorn.http2 import HTTP2
 from uait.server.hypercorn.waiting import Waiting
@@ -33,6 +35,9 @@ LINGER = 1.0
 
 LINGER_LEAVING = 0.25
 """The same, while the service leaves."""
+
+ESTABLISHED = 1
+"""TCP's state, as Linux counts them, in which neither side has ended the connection."""
 
 FRESH = 0.5
 """Seconds that a connection may still take to say something when the service begins to leave."""
@@ -78,10 +83,6 @@ class _Terminated:
         return self._drain.draining
 
 
-class _ClientLeft(Exception):
-    """The client ended the connection while it still had answers to wait for."""
-
-
 class Connection:
     """One connection's life. It has one task, and one more for each request or WebSocket that is open."""
 
@@ -90,6 +91,7 @@ class Connection:
     def __init__(self, site: Site, stream: Stream, config: Config, context: WorkerContext) -> None:
         self.site = site
         self._stream = stream
+        self._transport = transport_of(stream)
         self._config = config
         self._context = context
         self._writer = Writer(stream, site.limits.send_timeout)
@@ -143,7 +145,7 @@ class Connection:
         make: Callable[..., HTTP1 | HTTP2] = HTTP1
         if isinstance(self._stream, trio.SSLStream) and self._stream.selected_alpn_protocol() == "h2":
             make = HTTP2
-        sock = transport_of(self._stream).socket
+        sock = self._transport.socket
         return make(
             self,
             self.site.app,
@@ -195,17 +197,28 @@ class Connection:
         """Wait for `turn`, holding what the client sends for later, and looking out for its end."""
         while not turn.is_set():
             if self._over:
-                raise _ClientLeft
+                raise ClientLeft
             if len(self._ahead) >= READ_AHEAD:
-                with trio.CancelScope() as self._receiving:
+                with trio.move_on_after(SHORTLY):
                     await turn.wait()
-                self._receiving = None
+                if self.has_left():
+                    raise ClientLeft
                 continue
             data = await self._receive_some(math.inf)
             if data:
                 self._ahead += data
             elif data is not None:
-                raise _ClientLeft
+                raise ClientLeft
+
+    def has_left(self) -> bool:
+        """Whether the system knows that the client has ended the connection, though there is still data to read before that."""
+        sock = self._transport.socket
+        if sys.platform != "linux":
+            return sock.fileno() == -1
+        try:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED
+        except OSError:
+            return True
 
     # Reading
 
@@ -218,7 +231,7 @@ class Connection:
                 await protocol.handle(RawData(data))
             except APIError as error:
                 await protocol.refuse(error)
-            except _ClientLeft:
+            except ClientLeft:
                 return
             if not data:
                 return

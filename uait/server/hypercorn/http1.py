@@ -92,7 +92,7 @@ class HTTP1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         self._method = request.method
         head = check_head(request.method, request.target, request.http_version, request.headers, self._site.limits)
-        call = Call(self._owner.nursery, self._site, websocket=head.websocket)
+        call = Call(self._owner.nursery, self._site, has_left=self._owner.has_left, websocket=head.websocket)
         arguments = (
             self.app,
             self.config,

@@ -157,7 +157,7 @@ class HTTP2(H2Protocol):
         except (APIError, ValueError):
             self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        call = Call(self._owner.nursery, self._site, websocket=websocket)
+        call = Call(self._owner.nursery, self._site, has_left=self._owner.has_left, websocket=websocket)
         arguments = (
             self.app,
             self.config,
