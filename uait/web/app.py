@@ -23,6 +23,7 @@ from uait.web.edge import PUBLIC, Edge
 from uait.web.exchange import EXCHANGE, Exchange, Render, standard_error
 from uait.web.health import BUILT_IN, add_health_routes
 from uait.web.identity import Authenticator
+from uait.web.local import TrustedOrigin, from_this_machine
 from uait.web.metrics import HTTPMetrics
 from uait.web.paths import IdConverter, is_under, request_path
 from uait.web.websocket import WebSocketConnection
@@ -65,6 +66,8 @@ class App(QuartTrio):
         self.url_map.merge_slashes = False
         self.url_map.converters["id"] = IdConverter
         self.openapi_extensions: list[Callable[[dict[str, Any]], None]] = []
+        #: Whose pages may ask in local mode; a service can put a rule of its own here.
+        self.trusted_origin: TrustedOrigin = from_this_machine
         self._mounts: list[tuple[str, ASGIApp, bool]] = []
         self._error_formats: list[tuple[str, Render]] = []
         self._adapter = self.url_map.bind("localhost")

@@ -19,6 +19,7 @@ from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.accesslog import log_access, shown_path
 from uait.web.exchange import EXCHANGE, Exchange
 from uait.web.failure import has_bug, to_api_error
+from uait.web.local import check_local
 from uait.web.trace import child_span, request_id
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Edge:
         self._app = app
         self._log = app.context.log
         self._drain = app.context.drain
+        self._host = app.context.host_settings.host
         self._longest = app.context.limits.request_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,6 +136,7 @@ class Edge:
                 elif field == "api_key" and key is None:
                     key = value.encode("latin-1")
         if not authenticator.required:
+            check_local(given.get(b"host"), given.get(b"origin"), name=self._host, trusted=self._app.trusted_origin)
             return authenticator.by_name(name)
         if scope["path"] in self._app.public:
             return Identity()

@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection
 
 from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from uait.web.local import from_this_machine
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = b"X-Request-ID, Retry-After, WWW-Authenticate"
 MAX_AGE = b"600"
 
-_THIS_MACHINE = re.compile(rb"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
@@ -35,7 +35,7 @@ class CORS:
         """Whether pages of `origin` may call."""
         if self._any:
             return True
-        return origin.lower() in self._origins if self._origins else _THIS_MACHINE.fullmatch(origin) is not None
+        return origin.lower() in self._origins if self._origins else from_this_machine(origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -69,4 +69,6 @@ async def gateway(ctx: Context) -> ASGIApp:
     app.mount("/ws", proxy.to("hub"), strip=False)
     app.errors_for("/v1", openai_chat.render_error)
     app.errors_for("/v1/messages", anthropic.render_error)
-    return CORS(app, settings.cors_origins)
+    cors = CORS(app, settings.cors_origins)
+    app.trusted_origin = cors.allows
+    return cors
