@@ -105,6 +105,17 @@ async def test_the_close_code_says_how_the_app_ended(serve: Serve, echo: Echo, p
         assert running.server.statistics().failed == 0
 
 
+async def test_the_clients_part_of_the_closing_handshake_is_waited_for(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.open_websocket("/ws/close")
+        assert await wire.close_code() == 4001
+        with trio.move_on_after(0.1) as still_open:
+            await wire.rest()
+        assert still_open.cancelled_caught
+        await wire.send(frame(TEXT, b"was on its way"), close_frame(4001))
+        assert await wire.rest() == b""
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("/ws/deny", 403), ("/ws/crash-early", 500), ("/ws/return-early", 500), ("/ws/never", 504)]
 )
