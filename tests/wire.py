@@ -22,7 +22,7 @@ def request(
     method: str = "GET",
     body: bytes | None = None,
     version: str = "1.1",
-    host: str = "test",
+    host: str = "localhost",
 ) -> bytes:
     """A request as a decent client sends it."""
     lines = [f"{method} {path} HTTP/{version}", f"Host: {host}", *headers]

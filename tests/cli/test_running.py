@@ -63,7 +63,7 @@ def test_the_second_signal_stops_at_once(start: Start, until: Callable[[Callable
     process = start(*ONLY, "--grace", "300")
     url = httpx.URL(process.wait_ready()["weather"])
     with socket.create_connection(("127.0.0.1", url.port)) as client:
-        client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.5)
         process.popen.send_signal(signal.SIGINT)
         with pytest.raises(Exception, match="timed out"):
@@ -78,7 +78,7 @@ def test_the_third_signal_kills_even_when_the_loop_is_blocked(start: Start) -> N
     process = start(*ONLY)
     url = httpx.URL(process.wait_ready()["weather"])
     with socket.create_connection(("127.0.0.1", url.port)) as client:
-        client.sendall(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.5)
         for _ in range(3):
             process.popen.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def test_a_blocked_loop_does_not_hold_the_process_for_ever(start: Start) -> None
     process = start(*ONLY, "--grace", "0")
     url = httpx.URL(process.wait_ready()["weather"])
     with socket.create_connection(("127.0.0.1", url.port)) as client:
-        client.sendall(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.5)
         process.popen.send_signal(signal.SIGTERM)
         code, _, err = process.end(timeout=30)  # it blocks for 60 s

@@ -133,7 +133,7 @@ def statuses(received: bytes) -> list[int]:
 def head(*lines: str | bytes, first: bytes = b"GET / HTTP/1.1", host: bool = True) -> bytes:
     """A request's head with exactly these lines."""
     raw = [line if isinstance(line, bytes) else line.encode("latin-1") for line in lines]
-    return b"\r\n".join([first, *([b"Host: test"] if host else []), *raw]) + b"\r\n\r\n"
+    return b"\r\n".join([first, *([b"Host: localhost"] if host else []), *raw]) + b"\r\n\r\n"
 
 
 REFUSED = (400,)

@@ -84,7 +84,7 @@ async def test_every_kind_of_client_at_once(started: Any, websocket: Any) -> Non
         idle = [await raw(port, get("/health")) for port in process.ports.values() for _ in range(3)]
         silent = [await raw(port, "") for port in process.ports.values()]
         half = [
-            await raw(port, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+            await raw(port, "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
             for port in process.ports.values()
         ]
         deaf = []

@@ -77,7 +77,7 @@ async def open_client(
         open_service(spec, data_dir=data_dir, settings=settings, fakes=fakes) as host,
         open_helpers("the client is closed") as nursery,
         httpx.AsyncClient(
-            transport=InProcessTransport(host, spec.name, nursery), base_url=f"http://{spec.name}"
+            transport=InProcessTransport(host, spec.name, nursery), base_url="http://localhost"
         ) as client,
     ):
         yield client

@@ -36,6 +36,8 @@ GOODBYE = 1.0
 
 _WANTED = frozenset(
     {
+        b"host",
+        b"origin",
         b"x-request-id",
         b"traceparent",
         b"tracestate",

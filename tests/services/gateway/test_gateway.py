@@ -218,7 +218,7 @@ async def test_a_stream_goes_through_as_it_comes_and_stops_when_the_client_leave
         host, _, port = url.removeprefix("http://").partition(":")
         with trio.fail_after(SOON):
             async with await trio.open_tcp_stream(host, int(port)) as client:
-                await client.send_all(b"POST /api/v1/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+                await client.send_all(b"POST /api/v1/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
                 await read_until(client, b"data: 1\n\n")
                 go_on.set()
                 await read_until(client, b"data: 2\n\n")
