@@ -146,6 +146,17 @@ async def test_a_client_that_leaves_before_it_is_accepted_is_no_error(serve: Ser
         assert not [message for message in running.messages if "WebSocket" in message]
 
 
+async def test_an_accepted_websocket_has_no_end_of_time(serve: Serve, either: ASGIApp) -> None:
+    async with (
+        serve(either, accept_timeout=0.2, header_timeout=0.2, idle_timeout=0.2) as running,
+        running.dial() as wire,
+    ):
+        await wire.open_websocket()
+        await trio.sleep(0.4)
+        await wire.send(frame(TEXT, b"still here"))
+        assert await wire.frame() == (TEXT, b"still here")
+
+
 async def test_quart_refuses_what_it_does_not_know(serve: Serve) -> None:
     from echo import make_quart_app
 
