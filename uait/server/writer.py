@@ -12,7 +12,6 @@ from uait.server.connection import Stream, transport_of
 
 _PIECE = 64 * 1024
 _GIVEN_UP = 256 * 1024
-_LAST_TRY = 1.0
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
@@ -33,7 +32,6 @@ class Writer:
         self._timeout = send_timeout
         self._unsent = bytearray()
         self._turn = trio.Lock()
-        self._stalled_since: float | None = None
         self.lost = False
 
     async def write(self, data: bytes) -> None:
@@ -68,18 +66,12 @@ class Writer:
         except BlockingIOError:
             return False
         del self._unsent[:sent]
-        self._stalled_since = None
         return not self._unsent
 
     async def _send_some(self) -> None:
         if self._tls:
             await trio.lowlevel.checkpoint_if_cancelled()
-        now = trio.current_time()
-        if self._stalled_since is None:
-            self._stalled_since = now
-        # It may have stalled long ago, under a task that gave up: nobody has looked since.
-        deadline = max(self._stalled_since + self._timeout, now + min(_LAST_TRY, self._timeout))
-        with trio.CancelScope(deadline=deadline, shield=self._tls) as patience:
+        with trio.CancelScope(deadline=trio.current_time() + self._timeout, shield=self._tls) as patience:
             if self._tls:
                 piece = bytes(self._unsent[:_PIECE])
                 await self._stream.send_all(piece)
@@ -87,7 +79,6 @@ class Writer:
             else:
                 sent = await self._transport.socket.send(self._unsent)
             del self._unsent[:sent]
-            self._stalled_since = None
         if patience.cancelled_caught:
             raise trio.BrokenResourceError("the client does not read")
 
