@@ -8,7 +8,7 @@ import trio
 from uait.errors import DeadlineExceeded, MethodNotAllowed, NotFound, Unavailable
 from uait.services.orchestrator.adapters import Ask
 from uait.services.orchestrator.model import Outcome, Status
-from uait.services.orchestrator.run import run_all, time_for
+from uait.services.orchestrator.run import run_all, run_one, time_for
 
 LOG = logging.getLogger("test")
 ASKS = (Ask("POST", "/orchestrate"), Ask("GET", "/", described=True))
@@ -90,8 +90,18 @@ async def test_one_that_hangs_is_cut_off_at_its_time_and_the_others_are_kept(aut
 
     assert trio.current_time() - began == pytest.approx(5)
     assert outcomes["good"].status is Status.COMPLETED
-    assert outcomes["hung"].as_json() == {"status": "timed_out", "error": "hung did not answer within 5 s."}
+    assert outcomes["hung"].as_json() == {"status": "timed_out", "error": "hung did not answer within 5.00 s."}
     assert ("hung", began + 5) in services.stopped
+
+
+async def test_it_reads_the_same_where_the_service_sees_the_deadline_pass_first(autojump_clock):
+    async def late_by_itself(name, ask):
+        await trio.sleep(4.9991)  # a deadline goes out in whole milliseconds, so it may pass a little earlier there
+        raise DeadlineExceeded()
+
+    outcome = await run_one("slow", [Ask("GET", "/")], late_by_itself, timeout=5, log=LOG)
+
+    assert outcome.as_json() == {"status": "timed_out", "error": "slow did not answer within 5.00 s."}
 
 
 async def test_each_result_is_told_as_it_comes(autojump_clock):

@@ -190,7 +190,7 @@ async def test_each_service_has_its_own_time(run_service):
 
     assert answer["data"]["services"]["memory"] == {
         "status": "timed_out",
-        "error": "memory did not answer within 0.2 s.",
+        "error": "memory did not answer within 0.20 s.",
     }
 
 
