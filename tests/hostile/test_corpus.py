@@ -27,9 +27,9 @@ def marked(case: Case) -> object:
 
 @pytest.fixture(autouse=True)
 def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uait.server.hypercorn.connection.LINGER", 0.2)
-    monkeypatch.setattr("uait.server.hypercorn.websocket.CLOSING_SECONDS", 0.2)
-    monkeypatch.setattr("uait.server.hypercorn.websocket.HANDLING_SECONDS", 0.3)
+    monkeypatch.setattr("uait.server.timing.LINGER", 0.2)
+    monkeypatch.setattr("uait.server.timing.CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr("uait.server.timing.HANDLING_SECONDS", 0.3)
 
 
 async def still_answers(running: Running) -> None:

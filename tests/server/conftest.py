@@ -13,9 +13,9 @@ from uait.server import ASGIApp
 @pytest.fixture(autouse=True)
 def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let connections whose client stays end sooner than in earnest, for the tests' sake."""
-    monkeypatch.setattr("uait.server.hypercorn.connection.LINGER", 0.2)
-    monkeypatch.setattr("uait.server.hypercorn.websocket.CLOSING_SECONDS", 0.4)
-    monkeypatch.setattr("uait.server.hypercorn.websocket.HANDLING_SECONDS", 0.3)
+    monkeypatch.setattr("uait.server.timing.LINGER", 0.2)
+    monkeypatch.setattr("uait.server.timing.CLOSING_SECONDS", 0.4)
+    monkeypatch.setattr("uait.server.timing.HANDLING_SECONDS", 0.3)
     monkeypatch.setattr("uait.server.listener.CUT", 0.3)
     monkeypatch.setattr("uait.server.listener.KILL", 0.2)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import trio
 
 from uait.errors import APIError, PayloadTooLarge
+from uait.server import timing
 from uait.server.asgi import Message, Scope
 from uait.server.connection import Site
 from uait.server.disconnect import SCOPE_KEY, Disconnect
@@ -16,9 +17,6 @@ from uait.server.guard_websocket import PAUSE
 
 READ_AHEAD = 64 * 1024
 """Bytes of a request's body that wait for the app; more stay with the client."""
-
-SHORTLY = 0.05
-"""Seconds in which an app that knows that its client has gone may end by itself; then it is cancelled."""
 
 
 class ClientLeft(Exception):
@@ -55,7 +53,7 @@ class Inbox:
         while self._messages and (self._bytes + size > self._max_bytes or len(self._messages) >= self._max_messages):
             if self._closed or self._end:
                 break
-            with trio.move_on_after(SHORTLY):
+            with trio.move_on_after(timing.SHORTLY):
                 await self._changed.park()
                 continue
             if self._has_left():
@@ -153,21 +151,22 @@ class Call:
 
     # The stream's side
 
-    def gone(self, *, cleanly: bool = False, patience: float = SHORTLY) -> None:
+    def gone(self, *, cleanly: bool = False, patience: float | None = None) -> None:
         """The client has gone: tell the app, and cancel it soon.
 
         Args:
             cleanly: a WebSocket was closed by its closing handshake. What came before that is still the app's to handle: it hears of the end by its message first, and a moment later in any case.
-            patience: seconds until it is cancelled.
+            patience: seconds until it is cancelled, by default the short time.
         """
         if cleanly:
             self._nursery.start_soon(self._announce_soon)
         else:
             self.disconnect.announce()
-        self._cancel_scope.deadline = min(self._cancel_scope.deadline, trio.current_time() + patience)
+        deadline = trio.current_time() + (timing.SHORTLY if patience is None else patience)
+        self._cancel_scope.deadline = min(self._cancel_scope.deadline, deadline)
 
     async def _announce_soon(self) -> None:
-        await trio.sleep(SHORTLY)
+        await trio.sleep(timing.SHORTLY)
         self.disconnect.announce()
 
     @property

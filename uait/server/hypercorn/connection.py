@@ -17,9 +17,10 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from uait.errors import APIError
+from uait.server import timing
 from uait.server.connection import Site, Stream, transport_of
 from uait.server.drain import Drain, Phase
-from uait.server.hypercorn.call import SHORTLY, ClientLeft
+from uait.server.hypercorn.call import ClientLeft
 from uait.server.hypercorn.http1 import HTTP1
 from uait.server.hypercorn.http2 import HTTP2
 from uait.server.hypercorn.waiting import Waiting
@@ -30,17 +31,8 @@ READ = 64 * 1024
 READ_AHEAD = 64 * 1024
 """Bytes of requests that a client sends before it has the answer to an earlier one; more stay with the client."""
 
-LINGER = 1.0
-"""Seconds for which what a client still sends is thrown away after our last byte: closing at once would reset the connection, and could cost the client our answer (RFC 9112 section 9.6)."""
-
-LINGER_LEAVING = 0.25
-"""The same, while the service leaves."""
-
 ESTABLISHED = 1
 """TCP's state, as Linux counts them, in which neither side has ended the connection."""
-
-FRESH = 0.5
-"""Seconds that a connection may still take to say something when the service begins to leave."""
 
 
 class HypercornConnections:
@@ -121,11 +113,14 @@ class Connection:
                 await self._read(protocol)
                 await self._end(protocol)
                 if self._linger:
-                    with trio.move_on_after(LINGER_LEAVING if self.site.drain.draining else LINGER):
+                    with trio.move_on_after(timing.LINGER_LEAVING if self.site.drain.draining else timing.LINGER):
                         while await self._receive_some(math.inf):
                             pass
                 if isinstance(self._stream, trio.SSLStream) and not self._writer.lost:
-                    with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    with (
+                        trio.move_on_after(timing.LINGER),
+                        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+                    ):
                         await self._stream.aclose()
         finally:
             self.site.drain.discard(self._drain)
@@ -199,7 +194,7 @@ class Connection:
             if self._over:
                 raise ClientLeft
             if len(self._ahead) >= READ_AHEAD:
-                with trio.move_on_after(SHORTLY):
+                with trio.move_on_after(timing.SHORTLY):
                     await turn.wait()
                 if self.has_left():
                     raise ClientLeft
@@ -271,7 +266,7 @@ class Connection:
         limits, now, draining = self.site.limits, trio.current_time(), self.site.drain.draining
         match protocol.waiting:
             case Waiting.HEAD:
-                return self._since + (FRESH if draining and not self._heard else limits.header_timeout)
+                return self._since + (timing.FRESH if draining and not self._heard else limits.header_timeout)
             case Waiting.IDLE:
                 return -math.inf if draining else self._since + limits.idle_timeout
             case Waiting.BODY:

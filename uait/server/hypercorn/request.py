@@ -10,12 +10,9 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
 from uait.errors import APIError
+from uait.server import timing
 from uait.server.hypercorn.call import Call
 from uait.server.refusal import answer_to
-
-REST_SECONDS = 0.5
-REST_BYTES = 256 * 1024
-"""How much of a request is still taken in after it has been answered, so that the connection can be used again."""
 
 
 class RequestStream(HTTPStream):
@@ -30,7 +27,7 @@ class RequestStream(HTTPStream):
         self.app_put: Any = None
         self._call = call
         self._whole = False
-        self._rest = REST_BYTES
+        self._rest = timing.REST_BYTES
         self._rest_arrived: trio.Event | None = None
         call.stream = self
 
@@ -85,7 +82,7 @@ class RequestStream(HTTPStream):
         """Wait, for a bounded time and size, for the rest of the request, where the connection can go on after it."""
         if self.answered and not self._whole and self._rest >= 0 and not self._call.last:
             self._rest_arrived = trio.Event()
-            with trio.move_on_after(REST_SECONDS):
+            with trio.move_on_after(timing.REST_SECONDS):
                 await self._rest_arrived.wait()
 
     def _stop_waiting(self) -> None:

@@ -15,14 +15,9 @@ from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
 from uait.errors import APIError, BadRequest
-from uait.server.hypercorn.call import SHORTLY, Call
+from uait.server import timing
+from uait.server.hypercorn.call import Call
 from uait.server.refusal import answer_to
-
-CLOSING_SECONDS = 1.0
-"""How long the client's part of the closing handshake is waited for."""
-
-HANDLING_SECONDS = 5.0
-"""How long an app that was told of the disconnect may take to handle that, and what came before, if it does not follow the announcement."""
 
 _INFLATED_AT_ONCE = 4096
 _BITS = r"(?:9|1[0-5])"
@@ -86,7 +81,7 @@ class WebSocketStream(WSStream):
         """Wait, for a bounded time, until the client has answered our close frame."""
         if self.state is ASGIWebsocketState.CLOSED:
             self._closing = trio.Event()
-            with trio.move_on_after(CLOSING_SECONDS):
+            with trio.move_on_after(timing.CLOSING_SECONDS):
                 await self._closing.wait()
 
     async def ping(self) -> None:
@@ -155,7 +150,7 @@ class WebSocketStream(WSStream):
             self._closing.set()
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self.code, "reason": self._reason})
-        patience = HANDLING_SECONDS if self.handshake.accepted else SHORTLY
+        patience = timing.HANDLING_SECONDS if self.handshake.accepted else None
         self._call.gone(cleanly=self.code != CloseReason.ABNORMAL_CLOSURE, patience=patience)
 
 
