@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,7 +13,7 @@ from echo import Echo
 from serving import Serve
 from wire import dial, request
 
-from uait.server import ServerLimits, Site, bind, open_server
+from uait.server import ServerLimits, bind, open_server
 
 
 async def test_one_too_many_is_told_so_and_the_others_go_on(serve: Serve, echo: Echo) -> None:
@@ -82,22 +81,20 @@ async def test_no_error_of_accept_ends_it(
             assert len(warnings) == 1
 
 
-def failing_speak(error: BaseException) -> Callable[[Site], Any]:
+class FailingFirst:
     """A connection class that fails for the first connection."""
 
-    def speak(site: Site) -> Any:
-        count = 0
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
 
-        async def serve(stream: Any) -> None:
-            nonlocal count
-            count += 1
-            if count == 1:
-                raise error
-            await stream.send_all(b"fine")
+    async def __call__(self, stream: Any) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        await stream.send_all(b"fine")
 
-        return serve
-
-    return speak
+    async def attend(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -110,7 +107,7 @@ async def test_one_connections_failure_is_its_own(
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     with trio.fail_after(10):
-        async with open_server(echo, sockets, speak=failing_speak(error)) as server:
+        async with open_server(echo, sockets, speak=lambda _: FailingFirst(error)) as server:
             async with dial(port) as wire:
                 assert await wire.rest() == b""
             async with dial(port) as wire:
@@ -126,7 +123,7 @@ async def test_what_must_never_be_swallowed_is_not(echo: Echo) -> None:
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     with pytest.raises(BaseException) as caught:
-        async with open_server(echo, sockets, speak=failing_speak(SystemExit(3))), dial(port):
+        async with open_server(echo, sockets, speak=lambda _: FailingFirst(SystemExit(3))), dial(port):
             await trio.sleep(5)
     sockets[0].close()
     error = caught.value

@@ -79,9 +79,25 @@ def test_chunks_in_http_1_0_are_refused() -> None:
     assert refusal(HOST, (b"transfer-encoding", b"chunked"), version=b"1.0") == (400, "INVALID_REQUEST")
 
 
-@pytest.mark.parametrize("version", [b"2.0", b"0.9", b"3.0"])
+@pytest.mark.parametrize("version", [b"2.0", b"3.0"])
 def test_another_protocol_is_refused(version: bytes) -> None:
     assert refusal(version=version) == (505, "HTTP_VERSION_NOT_SUPPORTED")
+
+
+def test_a_request_line_without_a_version_is_none() -> None:
+    assert refusal(version=b"0.9") == (400, "INVALID_REQUEST")
+
+
+def test_http_1_1_needs_one_host() -> None:
+    assert refusal((b"x", b"y")) == (400, "INVALID_REQUEST")
+    assert refusal(HOST, HOST) == (400, "INVALID_REQUEST")
+    assert check((b"x", b"y"), version=b"1.0").version == "1.0"
+
+
+@pytest.mark.parametrize("codings", [[b"gzip, chunked"], [b"identity"], [b"chunked", b"chunked"]])
+def test_other_codings_than_chunked_are_not_known(codings: list[bytes]) -> None:
+    fields = [(b"transfer-encoding", coding) for coding in codings]
+    assert refusal(HOST, *fields, method=b"POST") == (501, "NOT_IMPLEMENTED")
 
 
 def test_a_later_minor_version_is_taken_as_1_1() -> None:

@@ -27,6 +27,11 @@ from uait.server.connection import Speak as Speak
 from uait.server.disconnect import Disconnect as Disconnect
 from uait.server.drain import Drain as Drain
 from uait.server.drain import Phase as Phase
+from uait.server.frames import Outlet as Outlet
+from uait.server.frames import binary_frame as binary_frame
+from uait.server.frames import broadcast as broadcast
+from uait.server.frames import text_frame as text_frame
+from uait.server.http1 import NativeConnections as NativeConnections
 from uait.server.limits import ServerLimits as ServerLimits
 from uait.server.limits import ServerStatistics as ServerStatistics
 from uait.server.listener import Server as Server
@@ -38,6 +43,8 @@ __all__ = [
     "Disconnect",
     "Drain",
     "Message",
+    "NativeConnections",
+    "Outlet",
     "Phase",
     "Receive",
     "Scope",
@@ -48,6 +55,9 @@ __all__ = [
     "ServerStatistics",
     "Site",
     "Speak",
+    "binary_frame",
     "bind",
+    "broadcast",
     "open_server",
+    "text_frame",
 ]

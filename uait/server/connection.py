@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -16,18 +16,6 @@ from uait.server.guard_websocket import GuardedWebSocket
 from uait.server.limits import ServerLimits
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-
-ServeConnection: TypeAlias = Callable[[Stream], Awaitable[None]]
-"""Serves one accepted connection and returns when that is over.
-
-It keeps to these rules, so that one class can take another's place:
-
-* It need not close the stream; the listener does. Any Exception it raises is logged and costs this connection only.
-* It follows `site.drain`: from DRAINING on, an idle connection ends at once, and a request in flight is answered with `Connection: close`. At CUTTING nothing more is asked of it: it is cancelled
-  soon after.
-* It holds no cancellation up for a client's sake, and ends with an error when the stream is closed under it.
-* Every call of the app goes through `site.call`, with a `Disconnect` in the scope. When the client goes, it announces that, and cancels an app that does not end by itself soon.
-"""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -59,6 +47,25 @@ class Site:
             await guarded.run()
         else:
             await call_http(self.app, scope, receive, send, self.log)
+
+
+class ServeConnection(Protocol):
+    """Serves the connections of one site.
+
+    It keeps to these rules, so that one class can take another's place:
+
+    * It need not close the stream; the listener does. Any Exception it raises is logged and costs this connection only.
+    * It follows `site.drain`: from DRAINING on, an idle connection ends at once, and a request in flight is answered with `Connection: close`. At CUTTING nothing more is asked of it: it is cancelled
+      soon after.
+    * It holds no cancellation up for a client's sake, and ends with an error when the stream is closed under it.
+    * Every call of the app goes through `site.call`, with a `Disconnect` in the scope. When the client goes, it announces that, and cancels an app that does not end by itself soon.
+    """
+
+    async def __call__(self, stream: Stream) -> None:
+        """Serve one accepted connection and return when that is over."""
+
+    async def attend(self) -> None:
+        """What all connections need beside them. It runs from before the first to after the last one, and is cancelled then."""
 
 
 Speak: TypeAlias = Callable[[Site], ServeConnection]

@@ -25,6 +25,17 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE
 _ORIGIN = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # anything visible but the fragment, which is never sent
 
 _HANDSHAKE_FIELDS = {b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions"}
+_LOOKED_AT = frozenset(
+    {
+        b"host",
+        b"transfer-encoding",
+        b"content-length",
+        b"connection",
+        b"upgrade",
+        b"sec-websocket-version",
+        b"sec-websocket-key",
+    }
+)
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -50,22 +61,26 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
     Raises:
         APIError: what to answer instead. The connection must end then: what follows the head cannot be trusted.
     """
+    if version == b"0.9":
+        raise BadRequest("The request line lacks its HTTP version.")
     if not version.startswith(b"1."):
         raise APIError("Use HTTP/1.1.", status=505, code="HTTP_VERSION_NOT_SUPPORTED")
     check_size(target, headers, limits)
     if method == b"CONNECT":
         raise MethodNotAllowed("This server is not a proxy.", headers={"Allow": _METHODS})
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        fields[name] = fields[name] + b"," + value if name in fields else value
+    fields = _looked_at(headers)
     _check_framing(version, fields)
-    check_host(fields.get(b"host", b""))
-    kept = list(headers)
-    absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is not None:
-        check_host(absolute[1])
-        target = (absolute[2] or b"/") + (absolute[3] or b"")
-        kept = [(b"host", absolute[1]), *(pair for pair in headers if pair[0] != b"host")]
+    hosts = fields.get(b"host", ())
+    if len(hosts) != 1 and (hosts or version == b"1.1"):
+        raise BadRequest("There must be one Host header.")
+    check_host(b"".join(hosts))
+    kept = headers if isinstance(headers, list) else list(headers)
+    if target[:1] != b"/":
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is not None:
+            check_host(absolute[1])
+            target = (absolute[2] or b"/") + (absolute[3] or b"")
+            kept = [(b"host", absolute[1]), *(pair for pair in headers if pair[0] != b"host")]
     check_target(method, target)
     websocket = method == b"GET" and _asks_for_websocket(fields)
     if websocket:
@@ -74,9 +89,16 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
     return Head(target, kept, "1.0" if version == b"1.0" else "1.1", websocket)
 
 
+def asks_for_websocket(method: bytes, headers: Headers) -> bool:
+    """Whether a request is a WebSocket's opening handshake, a valid one or not."""
+    return method == b"GET" and _asks_for_websocket(_looked_at(headers))
+
+
 def check_size(target: bytes, headers: Headers, limits: ServerLimits) -> None:
     """Raise 431 where the head is over the limits."""
-    size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+    size = len(target)
+    for name, value in headers:
+        size += len(name) + len(value) + 4
     if len(headers) > limits.header_count or size > limits.header_bytes:
         raise error_for(431)
 
@@ -100,21 +122,36 @@ def check_websocket_fields(headers: Headers) -> None:
             raise BadRequest(f"The header {name.decode()} has characters that it must not have.")
 
 
-def _check_framing(version: bytes, fields: dict[bytes, bytes]) -> None:
-    """Refuse what two servers in a row may understand differently (RFC 9112 sections 6.1 and 6.3)."""
-    if b"transfer-encoding" in fields and (b"content-length" in fields or version == b"1.0"):
+def _looked_at(headers: Headers) -> dict[bytes, list[bytes]]:
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _LOOKED_AT:
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _check_framing(version: bytes, fields: dict[bytes, list[bytes]]) -> None:
+    """Refuse what two servers in a row may understand differently (RFC 9112 sections 6.1 and 6.3), and codings that are not known here."""
+    codings = fields.get(b"transfer-encoding")
+    if codings is None:
+        return
+    if b"content-length" in fields or version == b"1.0":
         raise BadRequest("The request says in two ways where its body ends.")
+    if len(codings) != 1 or codings[0].lower() != b"chunked":
+        raise error_for(501)
 
 
-def _asks_for_websocket(fields: dict[bytes, bytes]) -> bool:
-    return fields.get(b"upgrade", b"").strip().lower() == b"websocket" and b"upgrade" in _tokens(
-        fields.get(b"connection", b"")
+def _asks_for_websocket(fields: dict[bytes, list[bytes]]) -> bool:
+    if b"upgrade" not in fields:
+        return False
+    return b",".join(fields[b"upgrade"]).strip().lower() == b"websocket" and b"upgrade" in _tokens(
+        b",".join(fields.get(b"connection", ()))
     )
 
 
-def _check_handshake(version: bytes, fields: dict[bytes, bytes]) -> None:
+def _check_handshake(version: bytes, fields: dict[bytes, list[bytes]]) -> None:
     """RFC 6455 section 4.2.1. The version comes first, for it is the one thing that a client may correct (section 4.2.2)."""
-    if fields.get(b"sec-websocket-version") != b"13":
+    if fields.get(b"sec-websocket-version") != [b"13"]:
         raise APIError(
             "Use WebSocket version 13.",
             status=426,
@@ -123,10 +160,11 @@ def _check_handshake(version: bytes, fields: dict[bytes, bytes]) -> None:
         )
     if version == b"1.0":
         raise BadRequest("A WebSocket needs HTTP/1.1.")
-    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+    if b"transfer-encoding" in fields or fields.get(b"content-length", [b"0"]) != [b"0"]:
         raise BadRequest("A WebSocket's handshake has no body.")
+    key = fields.get(b"sec-websocket-key", [])
     try:
-        nonce = base64.b64decode(fields.get(b"sec-websocket-key", b""), validate=True)
+        nonce = base64.b64decode(b",".join(key), validate=True)
     except binascii.Error:
         nonce = b""
     if len(nonce) != 16:

@@ -16,7 +16,7 @@ import trio
 from uait.server.asgi import ASGIApp
 from uait.server.connection import ServeConnection, Site, Speak, Stream
 from uait.server.drain import Drain
-from uait.server.hypercorn import HypercornConnections
+from uait.server.http1 import NativeConnections
 from uait.server.lifespan import Lifespan
 from uait.server.limits import ServerLimits, ServerStatistics
 from uait.server.refusal import full_house
@@ -46,7 +46,7 @@ async def open_server(
     drain: Drain | None = None,
     log: logging.Logger | None = None,
     tls: ssl.SSLContext | None = None,
-    speak: Speak = HypercornConnections,
+    speak: Speak | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `app` on `sockets` while the block runs.
 
@@ -56,7 +56,7 @@ async def open_server(
         drain: announces the server's leaving to whoever is interested; a new one where none is given.
         log: where trouble goes; by default the logger "uait.server".
         tls: serve over TLS. HTTP/2 is spoken where its ALPN protocols include "h2" and the client asks for it.
-        speak: what serves the connections.
+        speak: what serves the connections: `NativeConnections`, the default for plain text, or `HypercornConnections`, the default (and the only one) for TLS.
 
     Yields:
         The `Server`, when the app's startup is complete and connections are accepted.
@@ -78,7 +78,7 @@ async def open_server(
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(lifespan.run, name="lifespan")
-                server = Server(site, nursery, listeners, lifespan, tls=tls, serve=speak(site))
+                server = Server(site, nursery, listeners, lifespan, tls=tls, serve=(speak or _default(tls))(site))
                 try:
                     server.start()
                     yield server
@@ -93,6 +93,14 @@ async def open_server(
             failure = group.exceptions[0]
     if failure is not None:
         raise failure
+
+
+def _default(tls: ssl.SSLContext | None) -> Speak:
+    if tls is None:
+        return NativeConnections
+    from uait.server.hypercorn import HypercornConnections  # takes its time, and its memory
+
+    return HypercornConnections
 
 
 @attrs.define(eq=False)
@@ -132,6 +140,7 @@ class Server:
         self._tls = tls
         self._serve = serve
         self._accepting = trio.CancelScope()
+        self._attending = trio.CancelScope()
         self._open: set[_Accepted] = set()
         self._none_open = trio.Event()
         self._accepted = self._rejected = self._failed = self._refusing = 0
@@ -182,6 +191,7 @@ class Server:
 
     def start(self) -> None:
         """Accept connections."""
+        self._nursery.start_soon(self._attend, name="attend")
         self._nursery.start_soon(self._accept_all, name="accept")
 
     async def close(self) -> None:
@@ -190,6 +200,11 @@ class Server:
         await self._cut_off("the server is closed")
         if self._open:
             self._report("does not end, and is waited for")
+        self._attending.cancel(reason="the server is closed")
+
+    async def _attend(self) -> None:
+        with self._attending:
+            await self._serve.attend()
 
     async def _wait(self, seconds: float) -> bool:
         with trio.move_on_after(seconds):

@@ -7,8 +7,11 @@ import os
 import socket
 import sys
 
+import trio
+
 LOOPBACK = "localhost"
 _ATTEMPTS = 50
+_ESTABLISHED = 1  # as Linux counts TCP's states: neither side has ended the connection
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
@@ -112,3 +115,13 @@ def address_of(sock: socket.socket, scheme: str = "http") -> str:
     """The base URL that `sock` listens on."""
     host, port = sock.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if sock.family is socket.AF_INET6 else f"{scheme}://{host}:{port}"
+
+
+def has_ended(sock: trio.socket.SocketType) -> bool:
+    """Whether the system knows that the client has ended or reset the connection, though there may still be data to read before that. Only Linux tells."""
+    if sys.platform != "linux":
+        return sock.fileno() == -1
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+    except OSError:
+        return True

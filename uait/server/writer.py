@@ -34,20 +34,52 @@ class Writer:
         self._turn = trio.Lock()
         self.lost = False
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the system has not taken in yet."""
+        return len(self._unsent)
+
     async def write(self, data: bytes) -> None:
-        """Send `data`, waiting while the client does not read.
+        """Send `data`, waiting while the client does not read. Lets others run in any case.
+
+        Raises:
+            trio.BrokenResourceError: the connection is lost. The socket is closed then.
+        """
+        if self.write_nowait(data):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self.flush()
+
+    def write_nowait(self, data: bytes) -> bool:
+        """Put `data` in order and hand over what the system takes in without waiting, which is mostly all of it, and half the cost of being ready to wait. Returns whether nothing is left for `flush`.
 
         Raises:
             trio.BrokenResourceError: the connection is lost. The socket is closed then.
         """
         if self.lost:
-            await trio.lowlevel.checkpoint()
             raise trio.BrokenResourceError("the connection is lost")
-        self._unsent += data
+        if self._unsent or not self._at_once:
+            self._unsent += data
+            return False
         try:
-            if self._at_once and not self._turn.locked() and self._send_now():
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                return
+            sent = os.write(self._transport.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.reset()
+            raise trio.BrokenResourceError("the connection is lost") from error
+        if sent == len(data):
+            return True
+        self._unsent += memoryview(data)[sent:]
+        return False
+
+    async def flush(self) -> None:
+        """Wait until everything is with the system. Several tasks may.
+
+        Raises:
+            trio.BrokenResourceError: the connection is lost, for want of progress, too. The socket is closed then.
+        """
+        try:
             async with self._turn:
                 while self._unsent:
                     await self._send_some()
@@ -58,15 +90,8 @@ class Writer:
             if len(self._unsent) > _GIVEN_UP:
                 self.reset()
             raise
-
-    def _send_now(self) -> bool:
-        """Hand over what the system takes in without waiting, which is mostly all of it, and half the cost of being ready to wait. Returns whether nothing is left."""
-        try:
-            sent = os.write(self._transport.socket.fileno(), self._unsent)
-        except BlockingIOError:
-            return False
-        del self._unsent[:sent]
-        return not self._unsent
+        if self.lost:
+            raise trio.BrokenResourceError("the connection is lost")
 
     async def _send_some(self) -> None:
         if self._tls:
@@ -82,19 +107,19 @@ class Writer:
         if patience.cancelled_caught:
             raise trio.BrokenResourceError("the client does not read")
 
-    async def finish(self) -> None:
-        """Say that nothing follows; the client can still send. Over TLS nothing is said before the stream is closed, for its own words for that end both directions."""
-        if self._tls:
+    def finish(self) -> None:
+        """Say that nothing follows, where nothing is unsent; the client can still send. Over TLS nothing is said before the stream is closed, for its own words for that end both directions."""
+        if self._tls or self._unsent:
             return
         try:
-            await self._transport.send_eof()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            self._transport.socket.shutdown(socket.SHUT_WR)
+        except OSError:
             self.lost = True
 
     def reset(self) -> None:
         """Drop the connection and what is unsent, at once; every task that waits on it wakes up with an error."""
         self.lost = True
-        self._unsent.clear()
+        self._unsent = bytearray()  # not emptied: a task may be about to send from it
         reset(self._transport)
 
 

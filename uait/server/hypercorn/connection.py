@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -20,19 +19,17 @@ from uait.errors import APIError
 from uait.server import timing
 from uait.server.connection import Site, Stream, transport_of
 from uait.server.drain import Drain, Phase
-from uait.server.hypercorn.call import ClientLeft
 from uait.server.hypercorn.http1 import HTTP1
 from uait.server.hypercorn.http2 import HTTP2
 from uait.server.hypercorn.waiting import Waiting
+from uait.server.inbox import ClientLeft
 from uait.server.refusal import error_for
+from uait.server.sockets import has_ended
 from uait.server.writer import Writer
 
 READ = 64 * 1024
 READ_AHEAD = 64 * 1024
 """Bytes of requests that a client sends before it has the answer to an earlier one; more stay with the client."""
-
-ESTABLISHED = 1
-"""TCP's state, as Linux counts them, in which neither side has ended the connection."""
 
 
 class HypercornConnections:
@@ -45,6 +42,9 @@ class HypercornConnections:
 
     def __call__(self, stream: Stream) -> Coroutine[Any, Any, None]:
         return Connection(self._site, stream, self._config, self._context).run()
+
+    async def attend(self) -> None:
+        """Nothing: each connection has what it needs."""
 
 
 def make_config(site: Site) -> Config:
@@ -207,13 +207,7 @@ class Connection:
 
     def has_left(self) -> bool:
         """Whether the system knows that the client has ended the connection, though there is still data to read before that."""
-        sock = self._transport.socket
-        if sys.platform != "linux":
-            return sock.fileno() == -1
-        try:
-            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED
-        except OSError:
-            return True
+        return has_ended(self._transport.socket)
 
     # Reading
 
@@ -303,7 +297,7 @@ class Connection:
             self._writer.reset()
         else:
             self._linger = True
-            await self._writer.finish()
+            self._writer.finish()
         await self._end(self._protocol)
 
     async def _lose(self) -> None:

@@ -1,0 +1,168 @@
+"""How an answer looks on an HTTP/1.1 connection (RFC 9112). Pure."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from enum import Enum, auto
+from http import HTTPStatus
+
+import attrs
+
+from uait.errors import APIError
+from uait.server.refusal import answer_to
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_SPECIAL = frozenset({b"connection", b"content-length", b"date", b"transfer-encoding"})
+_MOST_NAMES = 1000
+
+_lines = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_names: set[bytes] = set()
+_date: tuple[int, bytes] = (0, b"")
+
+
+class Framing(Enum):
+    """How the client learns where the body ends (RFC 9112 section 6.3)."""
+
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+    NOTHING = auto()
+    """There is none, whatever the app sends: an answer to HEAD, 204, 304."""
+
+
+@attrs.frozen
+class AnswerHead:
+    """An answer's head, as bytes.
+
+    Attributes:
+        length: of the body, where `framing` is `LENGTH`.
+        last: the connection ends after it.
+    """
+
+    data: bytes
+    framing: Framing
+    length: int
+    last: bool
+
+
+def make_head(
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, method: str, version: str, last: bool
+) -> AnswerHead:
+    """Put an app's `http.response.start` into bytes.
+
+    The framing is ours: `Transfer-Encoding` of the app is left out, `Content-Length` is kept and held to. `Date` is added where it is missing (RFC 9110 section 6.6.1).
+
+    Args:
+        method, version: the request's.
+        last: whether the connection ends in any case.
+
+    Raises:
+        ValueError: a status or a header that cannot be; nothing of it may go out, for a line end in it would be somebody else's header.
+    """
+    line = _lines.get(status)
+    if line is None or status < 200:
+        if not 200 <= status <= 999:
+            raise ValueError(f"{status!r} cannot be the status of an answer")
+        line = _lines[status] = b"HTTP/1.1 %d \r\n" % status
+    fields = [line]
+    length, dated = -1, False
+    for name, value in headers:
+        low = name.lower()
+        if low in _SPECIAL:
+            if low == b"content-length":
+                length = _read_length(value, length)
+                if status == 204:
+                    continue  # RFC 9110 section 8.6
+            elif low == b"transfer-encoding":
+                continue
+            elif low == b"date":
+                dated = True
+            elif value.strip().lower() == b"close":
+                last = True
+                continue
+        elif low not in _names:
+            _learn(low)
+        fields.append(b"%b: %b\r\n" % (name, value))
+    framing = Framing.LENGTH
+    if method == "HEAD" or status == 204 or status == 304:
+        framing = Framing.NOTHING
+    elif length < 0:
+        framing = Framing.CHUNKED if version == "1.1" else Framing.CLOSE
+        if framing is Framing.CHUNKED:
+            fields.append(b"transfer-encoding: chunked\r\n")
+    if not dated:
+        fields.append(_date_field())
+    if last or version != "1.1":
+        last = True
+        fields.append(b"connection: close\r\n")
+    fields.append(b"\r\n")
+    data = b"".join(fields)
+    _check(data, len(fields))
+    return AnswerHead(data, framing, length, last)
+
+
+def make_early_hints(links: Iterable[bytes]) -> bytes:
+    """103 with its links (RFC 8297)."""
+    return _block(_lines[103], ((b"link", link) for link in links))
+
+
+def make_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """101 (RFC 9110 section 15.2.2)."""
+    return _block(_lines[101], headers)
+
+
+def make_trailers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The last chunk and what follows it (RFC 9112 section 7.1.2)."""
+    return _block(b"0\r\n", headers)
+
+
+def make_refusal(error: APIError, *, method: str = "GET") -> bytes:
+    """`error` as a whole answer, after which the connection ends."""
+    answer = answer_to(error)
+    head = make_head(answer.status, answer.headers, method=method, version="1.1", last=True)
+    return head.data if method == "HEAD" else head.data + answer.body
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _block(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    fields = [line]
+    for name, value in headers:
+        _learn(name.lower())
+        fields.append(b"%b: %b\r\n" % (name, value))
+    fields.append(b"\r\n")
+    data = b"".join(fields)
+    _check(data, len(fields))
+    return data
+
+
+def _check(data: bytes, fields: int) -> None:
+    """Count line ends: one more than we made would let an app's value be a header of its own (response splitting)."""
+    if data.count(b"\n") != fields or data.count(b"\r") != fields or b"\0" in data:
+        raise ValueError("a header's value must not have line ends or NUL")
+
+
+def _learn(name: bytes) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a header")
+    if len(_names) < _MOST_NAMES:
+        _names.add(name)
+
+
+def _read_length(value: bytes, before: int) -> int:
+    if not _LENGTH.fullmatch(value) or before not in (-1, int(value)):
+        raise ValueError(f"{value!r} cannot be the content-length")
+    return int(value)
+
+
+def _date_field() -> bytes:
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = now, b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    return _date[1]

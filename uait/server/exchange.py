@@ -1,0 +1,226 @@
+"""One HTTP/1.1 request and its answer, between a connection and an app: ASGI's `receive` and `send`."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import trio
+
+from uait.errors import PayloadTooLarge
+from uait.server.answer import CONTINUE, AnswerHead, Framing, make_early_hints, make_head, make_trailers
+from uait.server.asgi import Message, Scope
+from uait.server.disconnect import SCOPE_KEY, Disconnect
+from uait.server.guard_websocket import PAUSE
+from uait.server.head import Head
+from uait.server.parser import Request
+
+if TYPE_CHECKING:
+    from uait.server.http1 import Connection
+
+
+class _State(Enum):
+    REQUEST = auto()
+    """The answer has not begun."""
+    BODY = auto()
+    TRAILERS = auto()
+    """The body is complete, and the app has announced trailers."""
+    ANSWERED = auto()
+    OVER = auto()
+    """Nothing of what the app sends goes anywhere any more."""
+
+
+class Exchange:
+    """The app is called in the connection's own task, and reads the request's body from there; nothing is read ahead of it.
+
+    Attributes:
+        request: it may still be arriving.
+        head: what the answer's head said, once there is one.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_expects",
+        "_held",
+        "_left",
+        "_over",
+        "_state",
+        "_taken",
+        "_told",
+        "_trailers",
+        "disconnect",
+        "head",
+        "request",
+        "scope",
+    )
+
+    def __init__(self, connection: Connection, request: Request, head: Head) -> None:
+        self.request = request
+        self.head: AnswerHead | None = None
+        self.disconnect = Disconnect()
+        self._connection = connection
+        self._state = _State.REQUEST
+        self._held = b""
+        self._left = 0
+        self._taken = 0
+        self._told = False  # the app knows that it has all of the body
+        self._trailers = False
+        self._over: trio.Event | None = None
+        self._expects = not request.whole and any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in request.headers
+        )
+        self.scope = make_scope(connection, head, request.method.decode("ascii"), self.disconnect)
+
+    # The connection's side
+
+    @property
+    def began(self) -> bool:
+        """Whether something of the answer may be with the client."""
+        return self._state is not _State.REQUEST
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is complete."""
+        return self._state is _State.ANSWERED
+
+    @property
+    def waits_for_continue(self) -> bool:
+        """Whether the client holds the body back until it is asked for it."""
+        return self._expects
+
+    def end(self) -> None:
+        """Send nothing any more. The app, where it still runs, hears that its client has gone."""
+        if self._state is not _State.ANSWERED:
+            self._finish(_State.OVER)
+
+    def _finish(self, state: _State) -> None:
+        self._state = state
+        if self._over is not None:
+            self._over.set()
+
+    # The app's side
+
+    async def receive(self) -> Message:
+        """ASGI's: the request's body, piece by piece, then the disconnect."""
+        request, connection = self.request, self._connection
+        while self._state is _State.REQUEST or self._state is _State.BODY or self._state is _State.TRAILERS:
+            if self._taken > connection.site.limits.body_bytes:
+                connection.refuse(PayloadTooLarge())
+                break
+            if request.body or (request.whole and not self._told):
+                body, request.body = bytes(request.body), bytearray()
+                self._taken += len(body)
+                self._told = request.whole
+                await connection.breathe()
+                return {"type": "http.request", "body": body, "more_body": not request.whole}
+            if request.whole:
+                self._over = trio.Event()
+                await self._over.wait()
+                break
+            if self._expects:
+                self._expects = False
+                if self._state is _State.REQUEST:
+                    await connection.write(CONTINUE)
+            await connection.read_body(request)
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """ASGI's: the answer's head, its body piece by piece, and the extensions for early hints and trailers.
+
+        Raises:
+            ValueError, RuntimeError: the message cannot be, or not now.
+        """
+        kind, state = message["type"], self._state
+        if state is _State.OVER or state is _State.ANSWERED:
+            # Slowly, so that an app that sends in a loop keeps nobody else from running.
+            await trio.sleep(PAUSE)
+        elif kind == "http.response.body" and state is _State.BODY:
+            await self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start" and state is _State.REQUEST:
+            await self._send_head(message)
+        elif kind == "http.response.trailers" and state is _State.TRAILERS:
+            await self._send_trailers(message)
+        elif kind == "http.response.early_hint" and state is _State.REQUEST:
+            if self.scope["http_version"] == "1.1":
+                await self._connection.write(make_early_hints(message["links"]))
+        else:
+            raise RuntimeError(f"{kind!r} cannot be sent in this state of the answer ({state.name.lower()})")
+
+    async def _send_head(self, message: Message) -> None:
+        connection = self._connection
+        head = self.head = make_head(
+            message["status"],
+            message.get("headers", ()),
+            method=self.scope["method"],
+            version=self.scope["http_version"],
+            last=connection.is_last(self),
+        )
+        self._left = head.length
+        self._state = _State.BODY
+        self._trailers = bool(message.get("trailers")) and head.framing is Framing.CHUNKED
+        if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
+            await connection.write(head.data)
+        else:
+            self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
+
+    async def _send_body(self, body: bytes, *, more: bool) -> None:
+        head, connection = self.head, self._connection
+        assert head is not None
+        if head.framing is Framing.LENGTH:
+            self._left -= len(body)
+            if self._left < 0 or (self._left > 0 and not more):
+                self._finish(_State.OVER)
+                raise RuntimeError("the answer's body is not as long as its content-length says")
+            data = self._held + body if self._held else body
+        elif head.framing is Framing.CHUNKED:
+            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more and not self._trailers:
+                data += b"0\r\n\r\n"
+        elif head.framing is Framing.CLOSE:
+            data = body
+        else:
+            data = self._held
+            if more:  # the answer is complete all the same, however long the app would go on
+                connection.stop_app("its answer has no body")
+                more = False
+        self._held = b""
+        if not more:
+            if self._trailers:
+                self._state = _State.TRAILERS
+            else:
+                self._finish(_State.ANSWERED)
+        if data:
+            await connection.write(data, last=not more)
+        elif more:
+            await connection.breathe()
+
+    async def _send_trailers(self, message: Message) -> None:
+        if not message.get("more_trailers", False):
+            self._finish(_State.ANSWERED)
+        await self._connection.write(make_trailers(message.get("headers", ())), last=True)
+
+
+def make_scope(connection: Connection, head: Head, method: str, disconnect: Disconnect) -> Scope:
+    """The ASGI scope of a request (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+    raw_path, _, query = head.target.partition(b"?")
+    path = raw_path.decode("ascii")
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": head.version,
+        "method": method,
+        "scheme": "http",
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": head.headers,
+        "client": connection.client,
+        "server": connection.server,
+        "state": connection.site.state.copy(),
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+        SCOPE_KEY: disconnect,
+    }
+    return scope

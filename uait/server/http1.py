@@ -1,0 +1,357 @@
+"""Plain HTTP/1.1 connections, and the way from them to WebSockets: httptools (llhttp) reads, one task a connection does everything.
+
+    async with open_server(app, bind("localhost", 8000), speak=NativeConnections) as server: ...
+
+**One task.** It waits for a request, calls the app, and waits again. The app's `receive` reads the body from the socket itself, so nothing is read ahead of it, and what a client sends beyond that stays with the system:
+backpressure for nothing. While the app works nobody reads; that the client leaves is seen by one task for all connections (`hangups`). Deadlines that move with every request are kept outside of trio's (`deadlines`).
+
+**What it does** of RFC 9112 and 9110: keep-alive, pipelined requests answered in order, chunks both ways, `Expect: 100-continue` (section 10.1.1) asked for when the app first reads, HEAD, trailers and early hints out (ASGI's extensions), absolute-form targets, answers before the
+request's end, 408 and 413 and 431 and 501, upgrade to WebSocket (`websocket`).
+
+**What it does not do**, on purpose: HTTP/2 on plain text (an upgrade to h2c is not taken, and goes on as HTTP/1.1), TLS (`hypercorn` does both over TLS), trailers in (read and dropped), HTTP/1.0 keep-alive, CONNECT, transfer codings besides chunked (501). A client that ends its side counts as gone, for TCP does not tell
+that from a client that died (and the work for those must stop).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from enum import Enum, auto
+
+import trio
+
+from uait.errors import APIError, BadRequest
+from uait.server import timing
+from uait.server.answer import Framing, make_refusal
+from uait.server.connection import Site, Stream
+from uait.server.deadlines import Deadlines
+from uait.server.drain import Phase
+from uait.server.exchange import Exchange
+from uait.server.hangups import open_hang_ups
+from uait.server.head import Head, check_head
+from uait.server.parser import Parser, Request
+from uait.server.refusal import error_for
+from uait.server.websocket import WebSocket
+from uait.server.writer import Writer
+
+READ = 64 * 1024
+"""Bytes taken in at once."""
+
+_TURN = 8
+"""Steps without waiting after which a task lets others run."""
+
+
+class NativeConnections:
+    """Serves plain-text connections for one site (`uait.server.connection.Speak`)."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.deadlines = Deadlines(site.log)
+        self.hangups = open_hang_ups(site.log)
+
+    async def __call__(self, stream: Stream) -> None:
+        if not isinstance(stream, trio.SocketStream):
+            raise TypeError("TLS is served by HypercornConnections")
+        await Connection(self, stream).run()
+
+    async def attend(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.deadlines.run)
+            nursery.start_soon(self.hangups.run)
+
+
+class _Waiting(Enum):
+    """What the client is waited for, which decides how long."""
+
+    HEAD = auto()
+    IDLE = auto()
+    BODY = auto()
+    NOTHING = auto()
+    """The app works."""
+
+
+class Connection:
+    """One connection's life."""
+
+    __slots__ = (
+        "_app_scope",
+        "_connections",
+        "_exchange",
+        "_fileno",
+        "_gone",
+        "_heard",
+        "_linger",
+        "_parser",
+        "_refusal",
+        "_scope",
+        "_steps",
+        "_timer",
+        "_waiting",
+        "client",
+        "server",
+        "site",
+        "stream",
+        "writer",
+    )
+
+    def __init__(self, connections: NativeConnections, stream: trio.SocketStream) -> None:
+        self.site = connections.site
+        self.writer = Writer(stream, self.site.limits.send_timeout)
+        self.client = _address(stream.socket.getpeername)
+        self.server = _address(stream.socket.getsockname)
+        self._connections = connections
+        self.stream = stream
+        # Asked each time: the number may be another connection's as soon as the socket is closed under us.
+        self._fileno = stream.socket.fileno
+        self._parser = Parser(self.site.limits)
+        self._timer = connections.deadlines.timer(self._expire)
+        self._scope = trio.CancelScope()
+        self._app_scope: trio.CancelScope | None = None
+        self._exchange: Exchange | None = None
+        self._refusal: APIError | None = None
+        self._waiting = _Waiting.HEAD
+        self._heard = False
+        self._gone = False
+        self._linger = False
+        self._steps = 0
+
+    async def run(self) -> None:
+        """Serve the connection until it ends. See `uait.server.connection.ServeConnection`."""
+        socket, connections = self.stream.socket, self._connections
+        self._timer.set(trio.current_time() + self.site.limits.header_timeout)
+        self.site.drain.add(self._drain)
+        connections.hangups.add(socket, self.hung_up)
+        try:
+            with self._scope:
+                await self._serve()
+            await self._say_goodbye()
+        finally:
+            connections.hangups.discard(socket, self.hung_up)
+            self.site.drain.discard(self._drain)
+            # What follows knows this connection, and such rings keep their memory until the garbage collector comes by.
+            self._timer.close()
+            self._parser.close()
+            self._exchange = None
+
+    # Requests
+
+    async def _serve(self) -> None:
+        while (request := await self._next()) is not None:
+            try:
+                head = check_head(
+                    request.method, request.target, request.version.encode(), request.headers, self.site.limits
+                )
+            except APIError as error:
+                self._refusal = error
+                return
+            if self._gone:
+                return
+            if head.websocket:
+                await self._speak_websocket(head)
+                return
+            if not await self._answer(request, head):
+                return
+            self._exchange = None
+            self._waiting = _Waiting.IDLE
+            self._timer.set(trio.current_time() + self.site.limits.idle_timeout)
+
+    async def _next(self) -> Request | None:
+        """Wait for the next request's head; None where there will be none."""
+        parser = self._parser
+        while not parser.requests:
+            if parser.waiting:
+                await self.breathe()
+                parser.feed()
+                continue
+            if parser.error is not None:
+                self._refusal = parser.error
+            if parser.over:
+                return None
+            if parser.in_head:
+                if self._waiting is _Waiting.IDLE:
+                    self._waiting = _Waiting.HEAD
+                    self._timer.set(trio.current_time() + self.site.limits.header_timeout)
+            elif self._heard and self.site.drain.draining:
+                self._linger = True
+                return None
+            data = await self.read()
+            if not data:
+                return None
+            self._heard = True
+            parser.feed(data)
+        self._timer.stop()
+        self._waiting = _Waiting.NOTHING
+        return parser.requests.popleft()
+
+    async def _answer(self, request: Request, head: Head) -> bool:
+        """Have the app answer. Returns whether the connection can go on."""
+        exchange = self._exchange = Exchange(self, request, head)
+        if request.method == b"HEAD":
+            # The one kind of request whose answer may be complete while the app still wants to say more.
+            with trio.CancelScope() as self._app_scope:
+                await self.site.call(exchange.scope, exchange.receive, exchange.send)
+            self._app_scope = None
+        else:
+            await self.site.call(exchange.scope, exchange.receive, exchange.send)
+        if not exchange.answered or exchange.head is None:
+            return False
+        if not request.whole:
+            await self._take_rest(request, exchange)
+        self._linger = not (request.whole and request.last and not self._parser.waiting)
+        return request.whole and not exchange.head.last and not self._gone
+
+    async def _take_rest(self, request: Request, exchange: Exchange) -> None:
+        """Take in, for a bounded time and size, what the client still sends of an answered request, so that the connection can be used again."""
+        left = timing.REST_BYTES
+        if exchange.waits_for_continue or self.site.drain.draining:
+            return
+        with trio.move_on_after(timing.REST_SECONDS):
+            while not request.whole and left > 0 and self._refusal is None:
+                if not await self._read_body(request):
+                    return
+                left -= len(request.body)
+                request.body = bytearray()
+
+    async def _speak_websocket(self, head: Head) -> None:
+        websocket = WebSocket(self, head, self._connections.deadlines)
+        try:
+            await websocket.run(self._parser.tail or b"")
+        finally:
+            websocket.close()
+        self._refusal = websocket.refusal
+        self._linger = True
+
+    # Used by exchanges and WebSockets
+
+    def is_last(self, exchange: Exchange) -> bool:
+        """Whether the connection ends after this exchange, whatever the app says."""
+        return exchange.request.last or exchange.waits_for_continue or self.site.drain.draining
+
+    async def read(self) -> bytes:
+        """What the client sends next; empty at its end, in whatever way."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._fileno())
+                return os.read(self._fileno(), READ)
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError, trio.ClosedResourceError):
+                return b""
+
+    async def read_body(self, request: Request) -> None:
+        """Wait for more of the body of `request`. Where none will come, the app is told."""
+        self._waiting = _Waiting.BODY
+        self._timer.set(trio.current_time() + self.site.limits.idle_timeout)
+        try:
+            arrived = await self._read_body(request)
+        finally:
+            self._waiting = _Waiting.NOTHING
+            if not self._gone:
+                self._timer.stop()
+        if not arrived:
+            self.hung_up()
+
+    async def _read_body(self, request: Request) -> bool:
+        parser = self._parser
+        if parser.waiting:
+            await self.breathe()
+            parser.feed()
+        else:
+            data = await self.read()
+            if not data:
+                return False
+            parser.feed(data)
+        if parser.over and not request.whole:
+            self.refuse(parser.error or BadRequest())
+        return True
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send `data`, waiting while the client does not read. `last`: the caller is about to wait for something else. Where it cannot be sent, the app is told."""
+        try:
+            if not self.writer.write_nowait(data):
+                await self.writer.flush()
+            elif not last:
+                await self.breathe()
+        except trio.BrokenResourceError:
+            self.hung_up()
+
+    async def breathe(self) -> None:
+        """Let others run, now and then."""
+        self._steps += 1
+        if self._steps % _TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def refuse(self, error: APIError) -> None:
+        """Stop the app, answer with `error` instead as far as that is still possible, and end the connection."""
+        self._refusal = error
+        if self._exchange is not None and self._exchange.began:
+            self._refusal = None
+        self._end_exchange()
+        self._scope.cancel(reason=f"the request is refused: {error.error_code}")
+
+    def stop_app(self, reason: str) -> None:
+        """Stop the app, which has said all that can be said."""
+        if self._app_scope is not None:
+            self._app_scope.cancel(reason=reason)
+
+    def hung_up(self) -> None:
+        """The client has gone. An app that is still at work for it is told, and cancelled soon."""
+        exchange = self._exchange
+        if not self._gone:
+            self._gone = True
+            if exchange is not None and not exchange.answered:
+                self._timer.set(trio.current_time() + timing.SHORTLY)
+                self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        if self._exchange is not None:
+            self._exchange.end()
+            self._exchange.disconnect.announce()
+
+    # Time, and the end
+
+    def _expire(self) -> None:
+        if self._waiting is _Waiting.BODY and not self._gone:
+            self.refuse(error_for(408))
+            return
+        if self._waiting is _Waiting.HEAD and self._parser.in_head:
+            self._refusal = error_for(408)
+        self._scope.cancel(reason="the client has gone" if self._gone else "the client lets us wait")
+
+    def _drain(self, phase: Phase) -> None:
+        if self._waiting is _Waiting.IDLE:
+            self._linger = True
+            self._scope.cancel(reason="the service leaves")
+        elif self._waiting is _Waiting.HEAD and not self._heard:
+            self._timer.set(min(self._timer.deadline, trio.current_time() + timing.FRESH))
+
+    async def _say_goodbye(self) -> None:
+        """End the connection so that the client gets what was sent to it, and does not take for whole what is not."""
+        exchange, writer = self._exchange, self.writer
+        if self._refusal is not None:
+            method = exchange.scope["method"] if exchange is not None else "GET"
+            with suppress(trio.BrokenResourceError):
+                if not writer.write_nowait(make_refusal(self._refusal, method=method)):
+                    await writer.flush()
+        elif exchange is not None and not exchange.answered:
+            head = exchange.head
+            if head is not None and head.framing is Framing.CLOSE:
+                writer.reset()  # an end would look like the answer's
+        elif not self._linger:
+            return
+        if writer.lost or self._gone:
+            return
+        writer.finish()
+        with trio.move_on_after(timing.LINGER_LEAVING if self.site.drain.draining else timing.LINGER):
+            while await self.read():
+                pass
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    try:
+        found = name()  # type: ignore[operator]
+    except OSError:  # it has gone already, which reading will tell
+        return None
+    return found[0], found[1]
