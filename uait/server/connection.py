@@ -11,7 +11,7 @@ import trio
 
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.drain import Drain
-from uait.server.guard_http import call_http
+from uait.server.guard_http import Progress, call_http
 from uait.server.guard_websocket import GuardedWebSocket
 from uait.server.limits import ServerLimits
 
@@ -32,8 +32,8 @@ class Site:
     log: logging.Logger
     state: dict[str, Any]
 
-    async def call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app for one request or WebSocket. Only cancellation comes out, and what must never be caught."""
+    async def call(self, scope: Scope, receive: Receive, send: Send, progress: Progress | None = None) -> None:
+        """Call the app for one request or WebSocket. Only cancellation comes out, and what must never be caught. For `progress` see `call_http`."""
         if scope["type"] == "websocket":
             guarded = GuardedWebSocket(
                 self.app,
@@ -46,7 +46,7 @@ class Site:
             )
             await guarded.run()
         else:
-            await call_http(self.app, scope, receive, send, self.log)
+            await call_http(self.app, scope, receive, send, self.log, progress)
 
 
 class ServeConnection(Protocol):

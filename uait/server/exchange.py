@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from uait.server.http1 import Connection
 
 
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+_EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+
+
 class _State(Enum):
     REQUEST = auto()
     """The answer has not begun."""
@@ -133,47 +137,54 @@ class Exchange:
             ValueError, RuntimeError: the message cannot be, or not now.
         """
         kind, state = message["type"], self._state
-        if state is _State.OVER or state is _State.ANSWERED:
+        if kind == "http.response.body" and state is _State.BODY:
+            more = message.get("more_body", False)
+            data = self._frame(message.get("body", b""), more)
+            if data or more:
+                await self._connection.write(data, last=not more)
+        elif kind == "http.response.start" and state is _State.REQUEST:
+            if data := self._begin(message):
+                await self._connection.write(data)
+        elif state is _State.OVER or state is _State.ANSWERED:
             # Slowly, so that an app that sends in a loop keeps nobody else from running.
             await trio.sleep(PAUSE)
-        elif kind == "http.response.body" and state is _State.BODY:
-            await self._send_body(message.get("body", b""), more=message.get("more_body", False))
-        elif kind == "http.response.start" and state is _State.REQUEST:
-            await self._send_head(message)
         elif kind == "http.response.trailers" and state is _State.TRAILERS:
-            await self._send_trailers(message)
+            if not message.get("more_trailers", False):
+                self._finish(_State.ANSWERED)
+            await self._connection.write(make_trailers(message.get("headers", ())), last=True)
         elif kind == "http.response.early_hint" and state is _State.REQUEST:
             if self.scope["http_version"] == "1.1":
                 await self._connection.write(make_early_hints(message["links"]))
         else:
             raise RuntimeError(f"{kind!r} cannot be sent in this state of the answer ({state.name.lower()})")
 
-    async def _send_head(self, message: Message) -> None:
-        connection = self._connection
+    def _begin(self, message: Message) -> bytes:
+        """Take the answer's head; what of it is to be sent before the body."""
         head = self.head = make_head(
             message["status"],
             message.get("headers", ()),
             method=self.scope["method"],
             version=self.scope["http_version"],
-            last=connection.is_last(self),
+            last=self._connection.is_last(self),
         )
         self._left = head.length
         self._state = _State.BODY
-        self._trailers = bool(message.get("trailers")) and head.framing is Framing.CHUNKED
+        self._trailers = head.framing is Framing.CHUNKED and bool(message.get("trailers"))
         if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
-            await connection.write(head.data)
-        else:
-            self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
+            return head.data
+        self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
+        return b""
 
-    async def _send_body(self, body: bytes, *, more: bool) -> None:
-        head, connection = self.head, self._connection
+    def _frame(self, body: bytes, more: bool) -> bytes:
+        """Take a piece of the body, as it goes over the wire."""
+        head = self.head
         assert head is not None
         if head.framing is Framing.LENGTH:
             self._left -= len(body)
             if self._left < 0 or (self._left > 0 and not more):
                 self._finish(_State.OVER)
                 raise RuntimeError("the answer's body is not as long as its content-length says")
-            data = self._held + body if self._held else body
+            data, self._held = self._held + body, b""
         elif head.framing is Framing.CHUNKED:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more and not self._trailers:
@@ -181,25 +192,16 @@ class Exchange:
         elif head.framing is Framing.CLOSE:
             data = body
         else:
-            data = self._held
+            data, self._held = self._held, b""
             if more:  # the answer is complete all the same, however long the app would go on
-                connection.stop_app("its answer has no body")
+                self._connection.stop_app("its answer has no body")
                 more = False
-        self._held = b""
         if not more:
             if self._trailers:
                 self._state = _State.TRAILERS
             else:
                 self._finish(_State.ANSWERED)
-        if data:
-            await connection.write(data, last=not more)
-        elif more:
-            await connection.breathe()
-
-    async def _send_trailers(self, message: Message) -> None:
-        if not message.get("more_trailers", False):
-            self._finish(_State.ANSWERED)
-        await self._connection.write(make_trailers(message.get("headers", ())), last=True)
+        return data
 
 
 def make_scope(connection: Connection, head: Head, method: str, disconnect: Disconnect) -> Scope:
@@ -208,7 +210,7 @@ def make_scope(connection: Connection, head: Head, method: str, disconnect: Disc
     path = raw_path.decode("ascii")
     scope: dict[str, Any] = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": _ASGI,
         "http_version": head.version,
         "method": method,
         "scheme": "http",
@@ -220,7 +222,7 @@ def make_scope(connection: Connection, head: Head, method: str, disconnect: Disc
         "client": connection.client,
         "server": connection.server,
         "state": connection.site.state.copy(),
-        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
+        "extensions": _EXTENSIONS,
         SCOPE_KEY: disconnect,
     }
     return scope

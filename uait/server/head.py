@@ -36,10 +36,11 @@ _LOOKED_AT = frozenset(
         b"sec-websocket-key",
     }
 )
+_known_hosts: set[bytes] = set()  # mostly there is one, in every request
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
-@attrs.frozen
+@attrs.define
 class Head:
     """A request's head that an app may see."""
 
@@ -65,11 +66,18 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
         raise BadRequest("The request line lacks its HTTP version.")
     if not version.startswith(b"1."):
         raise APIError("Use HTTP/1.1.", status=505, code="HTTP_VERSION_NOT_SUPPORTED")
-    check_size(target, headers, limits)
     if method == b"CONNECT":
         raise MethodNotAllowed("This server is not a proxy.", headers={"Allow": _METHODS})
-    fields = _looked_at(headers)
-    _check_framing(version, fields)
+    fields: dict[bytes, list[bytes]] = {}
+    size = len(target)
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name in _LOOKED_AT:
+            fields.setdefault(name, []).append(value)
+    if len(headers) > limits.header_count or size > limits.header_bytes:
+        raise error_for(431)
+    if b"transfer-encoding" in fields:
+        _check_framing(version, fields)
     hosts = fields.get(b"host", ())
     if len(hosts) != 1 and (hosts or version == b"1.1"):
         raise BadRequest("There must be one Host header.")
@@ -82,7 +90,7 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
             target = (absolute[2] or b"/") + (absolute[3] or b"")
             kept = [(b"host", absolute[1]), *(pair for pair in headers if pair[0] != b"host")]
     check_target(method, target)
-    websocket = method == b"GET" and _asks_for_websocket(fields)
+    websocket = b"upgrade" in fields and method == b"GET" and _asks_for_websocket(fields)
     if websocket:
         _check_handshake(version, fields)
         check_websocket_fields(headers)
@@ -91,7 +99,10 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
 
 def asks_for_websocket(method: bytes, headers: Headers) -> bool:
     """Whether a request is a WebSocket's opening handshake, a valid one or not."""
-    return method == b"GET" and _asks_for_websocket(_looked_at(headers))
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        fields.setdefault(name, []).append(value)
+    return method == b"GET" and b"upgrade" in fields and _asks_for_websocket(fields)
 
 
 def check_size(target: bytes, headers: Headers, limits: ServerLimits) -> None:
@@ -105,8 +116,12 @@ def check_size(target: bytes, headers: Headers, limits: ServerLimits) -> None:
 
 def check_host(host: bytes) -> None:
     """Raise 400 where `host` is none. An empty one is (RFC 9112 section 3.2)."""
+    if host in _known_hosts:
+        return
     if not _AUTHORITY.fullmatch(host):
         raise BadRequest("The Host header is not a host.")
+    if len(host) < 100 and len(_known_hosts) < 100:
+        _known_hosts.add(host)
 
 
 def check_target(method: bytes, target: bytes) -> None:
@@ -122,19 +137,9 @@ def check_websocket_fields(headers: Headers) -> None:
             raise BadRequest(f"The header {name.decode()} has characters that it must not have.")
 
 
-def _looked_at(headers: Headers) -> dict[bytes, list[bytes]]:
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _LOOKED_AT:
-            fields.setdefault(name, []).append(value)
-    return fields
-
-
 def _check_framing(version: bytes, fields: dict[bytes, list[bytes]]) -> None:
     """Refuse what two servers in a row may understand differently (RFC 9112 sections 6.1 and 6.3), and codings that are not known here."""
-    codings = fields.get(b"transfer-encoding")
-    if codings is None:
-        return
+    codings = fields[b"transfer-encoding"]
     if b"content-length" in fields or version == b"1.0":
         raise BadRequest("The request says in two ways where its body ends.")
     if len(codings) != 1 or codings[0].lower() != b"chunked":
@@ -142,8 +147,6 @@ def _check_framing(version: bytes, fields: dict[bytes, list[bytes]]) -> None:
 
 
 def _asks_for_websocket(fields: dict[bytes, list[bytes]]) -> bool:
-    if b"upgrade" not in fields:
-        return False
     return b",".join(fields[b"upgrade"]).strip().lower() == b"websocket" and b"upgrade" in _tokens(
         b",".join(fields.get(b"connection", ()))
     )

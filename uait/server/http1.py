@@ -15,8 +15,10 @@ that from a client that died (and the work for those must stop).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
+from typing import Any
 
 import trio
 
@@ -138,9 +140,7 @@ class Connection:
     async def _serve(self) -> None:
         while (request := await self._next()) is not None:
             try:
-                head = check_head(
-                    request.method, request.target, request.version.encode(), request.headers, self.site.limits
-                )
+                head = check_head(request.method, request.target, request.version, request.headers, self.site.limits)
             except APIError as error:
                 self._refusal = error
                 return
@@ -189,10 +189,10 @@ class Connection:
         if request.method == b"HEAD":
             # The one kind of request whose answer may be complete while the app still wants to say more.
             with trio.CancelScope() as self._app_scope:
-                await self.site.call(exchange.scope, exchange.receive, exchange.send)
+                await self.site.call(exchange.scope, exchange.receive, exchange.send, exchange)
             self._app_scope = None
         else:
-            await self.site.call(exchange.scope, exchange.receive, exchange.send)
+            await self.site.call(exchange.scope, exchange.receive, exchange.send, exchange)
         if not exchange.answered or exchange.head is None:
             return False
         if not request.whole:
@@ -268,7 +268,7 @@ class Connection:
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Send `data`, waiting while the client does not read. `last`: the caller is about to wait for something else. Where it cannot be sent, the app is told."""
         try:
-            if not self.writer.write_nowait(data):
+            if data and not self.writer.write_nowait(data):
                 await self.writer.flush()
             elif not last:
                 await self.breathe()
@@ -349,9 +349,9 @@ class Connection:
                 pass
 
 
-def _address(name: object) -> tuple[str, int] | None:
+def _address(name: Callable[[], Any]) -> tuple[str, int] | None:
     try:
-        found = name()  # type: ignore[operator]
+        found = name()
     except OSError:  # it has gone already, which reading will tell
         return None
-    return found[0], found[1]
+    return (found[0], found[1]) if isinstance(found, tuple) else None

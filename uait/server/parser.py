@@ -19,6 +19,9 @@ _HEADS, _BODIES = 4096, 16384
 """Bytes looked at in one go where requests begin and where a body goes on, so that a client that sends a thousand tiny requests has them wait as bytes."""
 
 
+_VERSIONS = {"0.9": b"0.9", "1.0": b"1.0", "1.1": b"1.1", "2.0": b"2.0"}
+
+
 class Request:
     """One request, while it arrives.
 
@@ -29,16 +32,15 @@ class Request:
         last: the client will send nothing after it.
     """
 
-    __slots__ = ("body", "headers", "last", "method", "target", "version", "whole")
+    method = b""
+    target = b""
+    version = b""
+    body: bytes | bytearray = b""
+    whole = False
+    last = False
 
     def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.version = ""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body = bytearray()
-        self.whole = False
-        self.last = False
 
 
 class Parser:
@@ -160,7 +162,9 @@ class Parser:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._arriving or self._resuming or self._current is None:
             return  # a trailer, which nobody here asked for (RFC 9110 section 6.5.1)
-        self._current.headers.append((name.lower(), value.rstrip(b" \t")))
+        if value[-1:].isspace():
+            value = value.rstrip(b" \t")
+        self._current.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         http, request = self._http, self._current
@@ -170,13 +174,16 @@ class Parser:
             self._current = self.requests[-1]
         elif http is not None and request is not None:
             request.method = http.get_method()
-            request.version = http.get_http_version()
+            request.version = _VERSIONS.get(http.get_http_version(), b"?")
             self.requests.append(request)
         self._quiet = 0
 
     def on_body(self, body: bytes) -> None:
-        if self._current is not None:
-            self._current.body += body
+        request = self._current
+        if request is not None:
+            if not request.body:
+                request.body = bytearray()
+            request.body += body
             self._quiet = 0
 
     def on_message_complete(self) -> None:
