@@ -15,11 +15,26 @@ from uait.errors import APIError
 from uait.server.refusal import answer_to
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SPECIAL = frozenset({b"connection", b"content-length", b"date", b"transfer-encoding"})
 _MOST_NAMES = 1000
 
+
+class _Kind(Enum):
+    OTHER = auto()
+    LENGTH = auto()
+    CODING = auto()
+    DATE = auto()
+    CONNECTION = auto()
+
+
+_SPECIAL = {
+    b"content-length": _Kind.LENGTH,
+    b"transfer-encoding": _Kind.CODING,
+    b"date": _Kind.DATE,
+    b"connection": _Kind.CONNECTION,
+}
+
 _lines = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_names: set[bytes] = set()
+_kinds: dict[bytes, _Kind] = {}  # of names as apps write them
 _date: tuple[int, bytes] = (0, b"")
 
 
@@ -67,45 +82,39 @@ def make_head(
         if not 200 <= status <= 999:
             raise ValueError(f"{status!r} cannot be the status of an answer")
         line = _lines[status] = b"HTTP/1.1 %d \r\n" % status
-    parts = [line]
-    lines, length, dated = 2, -1, False
+    fields = [line]
+    length, dated = -1, False
     for name, value in headers:
-        low = name.lower()
-        if low in _SPECIAL:
-            if low == b"content-length":
-                length = _read_length(value, length)
-                if status == 204:
-                    continue  # RFC 9110 section 8.6
-            elif low == b"transfer-encoding":
-                continue
-            elif low == b"date":
+        kind = _kinds.get(name)
+        if kind is None:
+            kind = _learn(name)
+        if kind is _Kind.LENGTH:
+            length = _read_length(value, length)
+            if status == 204:
+                continue  # RFC 9110 section 8.6
+        elif kind is not _Kind.OTHER:
+            if kind is _Kind.DATE:
                 dated = True
+            elif kind is _Kind.CODING:
+                continue
             elif value.strip().lower() == b"close":
                 last = True
                 continue
-        elif low not in _names:
-            _learn(low)
-        parts += name, b": ", value, b"\r\n"
-        lines += 1
+        fields.append(b"%b: %b\r\n" % (name, value))
     framing = Framing.LENGTH
     if method == "HEAD" or status == 204 or status == 304:
         framing = Framing.NOTHING
     elif length < 0:
         framing = Framing.CHUNKED if version == "1.1" else Framing.CLOSE
         if framing is Framing.CHUNKED:
-            parts.append(b"transfer-encoding: chunked\r\n")
-            lines += 1
+            fields.append(b"transfer-encoding: chunked\r\n")
     if not dated:
-        parts.append(_date_field())
-        lines += 1
+        fields.append(_date_field())
     if last or version != "1.1":
         last = True
-        parts.append(b"connection: close\r\n")
-        lines += 1
-    parts.append(b"\r\n")
-    data = b"".join(parts)
-    _check(data, lines)
-    return AnswerHead(data, framing, length, last)
+        fields.append(b"connection: close\r\n")
+    fields.append(b"\r\n")
+    return AnswerHead(_join(fields), framing, length, last)
 
 
 def make_early_hints(links: Iterable[bytes]) -> bytes:
@@ -136,25 +145,27 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 def _block(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     fields = [line]
     for name, value in headers:
-        _learn(name.lower())
+        _learn(name)
         fields.append(b"%b: %b\r\n" % (name, value))
     fields.append(b"\r\n")
+    return _join(fields)
+
+
+def _join(fields: list[bytes]) -> bytes:
+    """Count line ends, too: one more than we made would let an app's value be a header of its own (response splitting)."""
     data = b"".join(fields)
-    _check(data, len(fields))
+    if len(data) - len(data.translate(None, b"\r\n\0")) != 2 * len(fields):
+        raise ValueError("a header's value must not have line ends or NUL")
     return data
 
 
-def _check(data: bytes, lines: int) -> None:
-    """Count line ends: one more than we made would let an app's value be a header of its own (response splitting)."""
-    if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
-        raise ValueError("a header's value must not have line ends or NUL")
-
-
-def _learn(name: bytes) -> None:
+def _learn(name: bytes) -> _Kind:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header")
-    if len(_names) < _MOST_NAMES:
-        _names.add(name)
+    kind = _SPECIAL.get(name.lower(), _Kind.OTHER)
+    if len(_kinds) < _MOST_NAMES:
+        _kinds[name] = kind
+    return kind
 
 
 def _read_length(value: bytes, before: int) -> int:

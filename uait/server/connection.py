@@ -11,7 +11,7 @@ import trio
 
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.drain import Drain
-from uait.server.guard_http import Progress, call_http
+from uait.server.guard_http import call_http
 from uait.server.guard_websocket import GuardedWebSocket
 from uait.server.limits import ServerLimits
 
@@ -32,8 +32,8 @@ class Site:
     log: logging.Logger
     state: dict[str, Any]
 
-    async def call(self, scope: Scope, receive: Receive, send: Send, progress: Progress | None = None) -> None:
-        """Call the app for one request or WebSocket. Only cancellation comes out, and what must never be caught. For `progress` see `call_http`."""
+    async def call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the app for one request or WebSocket. Only cancellation comes out, and what must never be caught."""
         if scope["type"] == "websocket":
             guarded = GuardedWebSocket(
                 self.app,
@@ -46,7 +46,7 @@ class Site:
             )
             await guarded.run()
         else:
-            await call_http(self.app, scope, receive, send, self.log, progress)
+            await call_http(self.app, scope, receive, send, self.log)
 
 
 class ServeConnection(Protocol):
@@ -58,7 +58,7 @@ class ServeConnection(Protocol):
     * It follows `site.drain`: from DRAINING on, an idle connection ends at once, and a request in flight is answered with `Connection: close`. At CUTTING nothing more is asked of it: it is cancelled
       soon after.
     * It holds no cancellation up for a client's sake, and ends with an error when the stream is closed under it.
-    * Every call of the app goes through `site.call`, with a `Disconnect` in the scope. When the client goes, it announces that, and cancels an app that does not end by itself soon.
+    * Every call of the app goes through `site.call` (or what that calls), with a `Disconnect` in the scope. When the client goes, it announces that, and cancels an app that does not end by itself soon.
     """
 
     async def __call__(self, stream: Stream) -> None:

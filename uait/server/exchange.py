@@ -43,38 +43,21 @@ class Exchange:
         head: what the answer's head said, once there is one.
     """
 
-    __slots__ = (
-        "_connection",
-        "_expects",
-        "_held",
-        "_left",
-        "_over",
-        "_state",
-        "_taken",
-        "_told",
-        "_trailers",
-        "disconnect",
-        "head",
-        "request",
-        "scope",
-    )
+    head: AnswerHead | None = None
+    _state = _State.REQUEST
+    _held = b""
+    _left = _taken = 0
+    _told = _expects = _trailers = False
+    _over: trio.Event | None = None
 
     def __init__(self, connection: Connection, request: Request, head: Head) -> None:
         self.request = request
-        self.head: AnswerHead | None = None
         self.disconnect = Disconnect()
-        self._connection = connection
-        self._state = _State.REQUEST
-        self._held = b""
-        self._left = 0
-        self._taken = 0
-        self._told = False  # the app knows that it has all of the body
-        self._trailers = False
-        self._over: trio.Event | None = None
-        self._expects = not request.whole and any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in request.headers
-        )
         self.scope = make_scope(connection, head, request.method.decode("ascii"), self.disconnect)
+        self._connection = connection
+        if not request.whole:
+            expects = (b"expect", b"100-continue")
+            self._expects = any((name, value.lower()) == expects for name, value in request.headers)
 
     # The connection's side
 

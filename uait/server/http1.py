@@ -29,6 +29,7 @@ from uait.server.connection import Site, Stream
 from uait.server.deadlines import Deadlines
 from uait.server.drain import Phase
 from uait.server.exchange import Exchange
+from uait.server.guard_http import call_http
 from uait.server.hangups import open_hang_ups
 from uait.server.head import Head, check_head
 from uait.server.parser import Parser, Request
@@ -186,13 +187,14 @@ class Connection:
     async def _answer(self, request: Request, head: Head) -> bool:
         """Have the app answer. Returns whether the connection can go on."""
         exchange = self._exchange = Exchange(self, request, head)
+        arguments = self.site.app, exchange.scope, exchange.receive, exchange.send, self.site.log, exchange
         if request.method == b"HEAD":
             # The one kind of request whose answer may be complete while the app still wants to say more.
             with trio.CancelScope() as self._app_scope:
-                await self.site.call(exchange.scope, exchange.receive, exchange.send, exchange)
+                await call_http(*arguments)
             self._app_scope = None
         else:
-            await self.site.call(exchange.scope, exchange.receive, exchange.send, exchange)
+            await call_http(*arguments)
         if not exchange.answered or exchange.head is None:
             return False
         if not request.whole:

@@ -19,9 +19,6 @@ _HEADS, _BODIES = 4096, 16384
 """Bytes looked at in one go where requests begin and where a body goes on, so that a client that sends a thousand tiny requests has them wait as bytes."""
 
 
-_VERSIONS = {"0.9": b"0.9", "1.0": b"1.0", "1.1": b"1.1", "2.0": b"2.0"}
-
-
 class Request:
     """One request, while it arrives.
 
@@ -63,6 +60,7 @@ class Parser:
         self._resuming = False
         self._said_close = False
         self._quiet = 0
+        self._line = b""  # what the next request begins with, where it begins with what was fed last
         self._ahead = b""
 
     @property
@@ -109,8 +107,9 @@ class Parser:
         http = self._http
         if http is None:
             return
-        begun = self._current
-        if begun is not None:
+        if self._current is None:
+            self._line = data
+        else:
             self._quiet += len(data)
         try:
             http.feed_data(data)
@@ -174,9 +173,17 @@ class Parser:
             self._current = self.requests[-1]
         elif http is not None and request is not None:
             request.method = http.get_method()
-            request.version = _VERSIONS.get(http.get_http_version(), b"?")
+            request.version = self._version(http)
             self.requests.append(request)
         self._quiet = 0
+
+    def _version(self, http: httptools.HttpRequestParser) -> bytes:
+        # Asking llhttp makes a string out of two numbers, which takes longer than all the rest of it.
+        line, self._line = self._line, b""
+        end = line.find(b"\r\n")
+        if line[end - 8 : end] == b"HTTP/1.1":
+            return b"1.1"
+        return http.get_http_version().encode()
 
     def on_body(self, body: bytes) -> None:
         request = self._current

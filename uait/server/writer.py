@@ -27,6 +27,8 @@ class Writer:
     def __init__(self, stream: Stream, send_timeout: float) -> None:
         self._stream = stream
         self._transport = transport_of(stream)
+        # Asked each time: the number may be another connection's as soon as the socket is closed under us.
+        self._fileno = self._transport.socket.fileno
         self._tls = isinstance(stream, trio.SSLStream)
         self._at_once = not self._tls and os.name == "posix"
         self._timeout = send_timeout
@@ -62,7 +64,7 @@ class Writer:
             self._unsent += data
             return False
         try:
-            sent = os.write(self._transport.socket.fileno(), data)
+            sent = os.write(self._fileno(), data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
