@@ -9,7 +9,7 @@ import pytest
 import trio
 from echo import Echo, make_quart_app
 from hostile.corpus import Case, corpus, play, statuses
-from serving import Running, serving
+from serving import KINDS, Running, serving, speaker
 
 LIMITS = {
     "header_timeout": 1.0,
@@ -43,11 +43,14 @@ def open_files() -> int:
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in corpus()])
-@pytest.mark.parametrize("kind", ["asgi", "quart"])
-async def test_it_costs_nobody_else_anything(case: Case, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("framework", ["asgi", "quart"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_it_costs_nobody_else_anything(
+    case: Case, kind: str, framework: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="uait.server")
-    app = Echo() if kind == "asgi" else make_quart_app()
-    async with serving(app, lambda: caplog.messages, **LIMITS) as running:
+    app = Echo() if framework == "asgi" else make_quart_app()
+    async with serving(app, lambda: caplog.messages, speak=speaker(kind), **LIMITS) as running:
         await still_answers(running)
         await running.settled()
         before = open_files(), trio.lowlevel.current_statistics().tasks_living
@@ -67,9 +70,10 @@ async def test_it_costs_nobody_else_anything(case: Case, kind: str, caplog: pyte
 
 
 @pytest.mark.hostile
-async def test_all_of_them_at_once() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_all_of_them_at_once(kind: str) -> None:
     app = Echo()
-    async with serving(app, **LIMITS) as running:
+    async with serving(app, speak=speaker(kind), **LIMITS) as running:
         await still_answers(running)
         await running.settled()
         before = open_files(), trio.lowlevel.current_statistics().tasks_living

@@ -13,7 +13,7 @@ import trio
 import trustme
 from echo import Echo
 from hostile.corpus import Case, http2_corpus, play
-from serving import Running, serving
+from serving import Running, serving, speaker
 from wire import Wire
 
 pytestmark = pytest.mark.hostile
@@ -53,7 +53,7 @@ async def test_it_costs_nobody_else_anything(
         async with dial_tls(running, authority, "http/1.1") as wire:
             assert (await wire.ask()).body == b"hello"
 
-    async with serving(app, lambda: caplog.messages, tls=tls, **limits) as running:
+    async with serving(app, lambda: caplog.messages, speak=speaker("hypercorn"), tls=tls, **limits) as running:
         await still_answers()
         await running.settled()
         before = len(os.listdir("/proc/self/fd")), trio.lowlevel.current_statistics().tasks_living
