@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -65,6 +66,19 @@ class Running:
         """Wait until so many connections are open."""
         while self.server.statistics().open != open_connections:
             await trio.sleep(0.005)
+
+
+def resources() -> tuple[int, int]:
+    """This process' open files, and its tasks. Linux only."""
+    return len(os.listdir("/proc/self/fd")), trio.lowlevel.current_statistics().tasks_living
+
+
+async def back_at(before: tuple[int, int]) -> None:
+    """Nothing more is held than `before`; connections that the system has, but nobody has accepted yet, may take a moment."""
+    with trio.move_on_after(5):
+        while resources() != before:
+            await trio.sleep(0.005)
+    assert resources() == before
 
 
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
