@@ -84,6 +84,24 @@ async def test_head_has_no_body(serve: Serve, either: ASGIApp) -> None:
         assert (await wire.ask()).body == b"hello"  # the connection is where it should be
 
 
+async def test_what_is_no_request_after_a_head_is_told_so_with_a_body(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.ask(method="HEAD")
+        await wire.send(b"nonsense\r\n\r\n")
+        answer = await wire.answer()
+        assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+
+
+async def test_a_refused_head_has_no_body(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
+        assert (await wire.answer(head_only=True)).status == 400
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+
+
 @pytest.mark.parametrize("path", ["/big", "/sse", "/empty-pieces"])
 async def test_head_of_a_stream_without_end_has_an_end(serve: Serve, echo: Echo, path: str) -> None:
     async with serve(echo) as running, running.dial() as wire:
