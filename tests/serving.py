@@ -92,13 +92,14 @@ async def serving(
     speak: Speak,
     tls: ssl.SSLContext | None = None,
     host: str = "localhost",
+    patience: float = PATIENCE,
     **limits: Any,
 ) -> AsyncIterator[Running]:
-    """Serve `app` on a free port of both loopback addresses. `limits` are fields of `ServerLimits`."""
+    """Serve `app` on a free port of both loopback addresses, for `patience` seconds at most. `limits` are fields of `ServerLimits`."""
     drain = Drain()
     sockets = bind(host, 0)
     try:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(patience):
             opened = open_server(app, sockets, limits=ServerLimits(**limits), drain=drain, tls=tls, speak=speak)
             async with opened as server:
                 yield Running(server, drain, sockets[0].getsockname()[1], messages)

@@ -72,7 +72,7 @@ async def test_it_costs_nobody_else_anything(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_all_of_them_at_once(kind: str) -> None:
     app = Echo()
-    async with serving(app, speak=speaker(kind), **LIMITS) as running:
+    async with serving(app, speak=speaker(kind), patience=120, **LIMITS) as running:
         await still_answers(running)
         await running.settled()
         before = resources()
