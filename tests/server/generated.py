@@ -150,7 +150,7 @@ def _request(dice: random.Random) -> bytes:
     first = f"{_odd(dice, _METHODS, _ODD_METHODS)} {_odd(dice, _TARGETS, _ODD_TARGETS, 0.08)} {version}"
     fields = [_odd(dice, _FIELDS, _ODD_FIELDS, 0.03) for _ in range(dice.choice([0, 1, 1, 2, 3, 5, 8]))]
     fields.insert(dice.randrange(len(fields) + 1), _odd(dice, _HOSTS, _ODD_HOSTS))
-    body = bytes(dice.choice(b"abcdefghij") for _ in range(dice.choice([0, 1, 5, 20, 300, 5000])))
+    body = bytes(dice.choices(b"abcdefghij", k=dice.choice([0, 1, 5, 20, 300, 5000])))
     match dice.choice(
         ["none", "none", "length", "length", "chunks", "chunks", "both"] if dice.random() < 0.9 else ["both"]
     ):
