@@ -6,6 +6,7 @@ requests, the words of an error, whether an answer's body comes by length or in 
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import re
@@ -27,24 +28,75 @@ TRIES = 5
 LIMITS = {"header_timeout": 0.4, "idle_timeout": 0.4, "header_bytes": 16_384}
 
 
+class How(enum.Enum):
+    """How the two differ where they first do."""
+
+    BOTH_REFUSE = "each refuses the request, with the error that it finds first"
+    ONE_REFUSES = "one refuses the request, and the other does not"
+    OTHERWISE = "in another way"
+
+
 @attrs.frozen
 class Difference:
     """Where the two may differ, and why that is right.
 
     Attributes:
         sent: what the client sends in such a case.
-        refused: at the first difference one of them refuses the request with an error of 4xx or 5xx, or ends; where this is False, any difference is let through.
     """
 
     reason: str
+    how: How
     sent: re.Pattern[bytes]
-    refused: bool = True
 
+
+def _sent(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL | re.IGNORECASE)
+
+
+METHODS = rb"GET|POST|HEAD|PUT|PATCH|DELETE|OPTIONS|TRACE|PROPFIND|M-SEARCH|CONNECT"
 
 DIFFERENCES = (
+    Difference("What is wrong in two ways may be refused for either.", How.BOTH_REFUSE, _sent(b"")),
     Difference(
         "An app that answers without reading the body may be quicker than the error in it, or not.",
-        re.compile(rb"/early .*chunked", re.DOTALL | re.IGNORECASE),
+        How.ONE_REFUSES,
+        _sent(rb"/early .*chunked"),
+    ),
+    Difference(
+        "What follows a request that was to be the last is nothing to llhttp (RFC 9112 section 9.6), and an error to h11, which may come before the answer.",
+        How.ONE_REFUSES,
+        _sent(rb"(connection:[^\n]*close|HTTP/1\.0).*\r\n\r\n."),
+    ),
+    Difference(
+        "llhttp takes Proxy-Connection, which is no field of HTTP, for Connection, and so ends a connection more than needed.",
+        How.OTHERWISE,
+        _sent(rb"proxy-connection:[^\n]*close"),
+    ),
+    Difference("llhttp knows no HTTP/1.2, which does not exist.", How.ONE_REFUSES, _sent(rb" HTTP/1\.[2-9]")),
+    Difference(
+        "llhttp knows the methods that are registered with IANA, and answers 501 to others (RFC 9110 section 15.6.2).",
+        How.ONE_REFUSES,
+        _sent(rb"(?:^|\n|\w)(?!(?:" + METHODS + rb") )[^ \n]+ [^ \n]* HTTP/1"),
+    ),
+    Difference(
+        "llhttp refuses lengths that repeat in one field, which RFC 9110 section 8.6 allows; h11 takes them where they agree.",
+        How.ONE_REFUSES,
+        _sent(rb"content-length:[^\n]*,"),
+    ),
+    Difference(
+        "llhttp refuses control characters in values, of which RFC 9110 section 5.5 has only three refused.",
+        How.ONE_REFUSES,
+        _sent(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"),
+    ),
+    Difference(
+        "llhttp refuses bare line feeds and carriage returns but between requests; h11 takes line feeds for line ends (RFC 9112 section 2.2 allows both).",
+        How.ONE_REFUSES,
+        _sent(rb"(?<!\r)\n|\r(?!\n)"),
+    ),
+    Difference(
+        "llhttp refuses folded lines; h11 joins them (RFC 9112 section 5.2 allows both).",
+        How.ONE_REFUSES,
+        _sent(rb"\n[ \t]"),
     ),
 )
 
@@ -70,7 +122,7 @@ class Witness:
             "raw path": scope["raw_path"].decode("latin-1"),
             "query": scope["query_string"].decode("latin-1"),
             "root": scope.get("root_path", ""),
-            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+            "headers": [_shown(name, value) for name, value in scope["headers"]],
             "body": [len(body), hashlib.sha256(body).hexdigest()],
         }
         answer = json.dumps(seen).encode()
@@ -92,6 +144,11 @@ class Witness:
             await send({"type": "http.response.body", "body": answer})
 
 
+def _shown(name: bytes, value: bytes) -> list[str]:
+    # h11 hands the coding over in small letters.
+    return [name.decode("latin-1"), (value.lower() if name == b"transfer-encoding" else value).decode("latin-1")]
+
+
 async def _body(receive: Any) -> bytes:
     body = b""
     while True:
@@ -111,7 +168,9 @@ async def _answers(wire: Wire) -> list[Any]:
     answers: list[Any] = []
     try:
         while True:
-            answers.append(await _answer(wire))
+            answer = await _answer(wire)
+            if answer[1] != 100:  # RFC 9110 section 10.1.1: it may be left out where the body is there already
+                answers.append(answer)
     except EOFError:
         answers.append("an end in the middle of an answer" if wire.buffer else "the end")
     return answers
@@ -132,8 +191,8 @@ async def _answer(wire: Wire) -> Any:
             body = b"".join([chunk async for chunk in wire.chunks()])
         elif status != 101:
             body = await wire.rest()
-    if body.startswith(b'{"error"'):
-        body = json.loads(body)["error"]["code"]
+    if status >= 400 and "x-method" not in fields:  # the server's own answer
+        body = json.loads(body)["error"]["code"] if body else "without a body"
     kept = sorted((name, value) for name, value in pairs if name not in _LEFT_OUT)
     return first.split(" ")[0], status, kept, body
 
@@ -175,17 +234,15 @@ class Found:
 
     def __str__(self) -> str:
         index = _first_difference(self.native, self.hypercorn)
-        lines = [f"seed {self.script.seed}", *(f"  sent {_short(segment)}" for segment in self.script.segments)]
-        lines += [
-            f"  native answers    {_short(self.native[index:])}",
-            f"  hypercorn answers {_short(self.hypercorn[index:])}",
-        ]
-        return "\n".join(lines)
+        sent = self.script.segments if len(self.script.segments) < 10 else (self.script.data,)
+        lines = [f"seed {self.script.seed}", *(f"  sent {_short(segment)}" for segment in sent)]
+        lines += [f"  native answers    {_short(self.native[index : index + 1])}"]
+        return "\n".join([*lines, f"  hypercorn answers {_short(self.hypercorn[index : index + 1])}"])
 
 
 def _short(thing: object) -> str:
     text = repr(thing)
-    return text if len(text) <= 1000 else f"{text[:600]} ... {text[-300:]}"
+    return text if len(text) <= 700 else f"{text[:400]} ... {text[-300:]}"
 
 
 def _first_difference(one: list[Any], other: list[Any]) -> int:
@@ -193,11 +250,15 @@ def _first_difference(one: list[Any], other: list[Any]) -> int:
     return same.index(False) if False in same else len(same)
 
 
+def _refuses(answers: list[Any], index: int) -> bool:
+    return index >= len(answers) or isinstance(answers[index], str) or isinstance(answers[index][3], str)
+
+
 def _allowed(one: Script, native: list[Any], hypercorn: list[Any]) -> bool:
     index = _first_difference(native, hypercorn)
-    at = [answers[index] for answers in (native, hypercorn) if index < len(answers)]
-    refused = any(isinstance(answer, str) or answer[1] >= 400 for answer in at)
-    return any(entry.sent.search(one.data) and (refused or not entry.refused) for entry in DIFFERENCES)
+    refuse = _refuses(native, index), _refuses(hypercorn, index)
+    how = How.BOTH_REFUSE if all(refuse) else How.ONE_REFUSES if any(refuse) else How.OTHERWISE
+    return any(entry.how is how and entry.sent.search(one.data) for entry in DIFFERENCES)
 
 
 async def _compare(native: Running, hypercorn: Running, one: Script) -> Found | None:
