@@ -117,6 +117,25 @@ async def test_empty_pieces_without_end_do_not_freeze_the_others(serve: Serve, e
         assert (await wire.ask()).body == b"hello"
 
 
+@pytest.mark.parametrize("close", ["Connection: close, Upgrade", "Connection: Upgrade\r\nConnection: close"])
+async def test_connection_close_is_kept_beside_an_upgrade_that_is_not_taken(
+    serve: Serve, echo: Echo, close: str
+) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        answer = await wire.ask("/echo", close, "Upgrade: foo/2", method="POST", body=b"abc")
+        assert (answer.body, answer.headers["connection"]) == (b"abc", "close")
+        assert await wire.rest() == b""
+
+
+async def test_a_coding_that_is_none_is_refused_beside_an_upgrade_that_is_not_taken(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Connection: Upgrade", "Upgrade: x", "Transfer-Encoding: gzip", method="POST"))
+        assert (await wire.answer()).status in (400, 501)
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+    assert echo.ended == []
+
+
 async def test_http_1_0_is_answered_and_closed(serve: Serve, either: ASGIApp) -> None:
     async with serve(either) as running, running.dial() as wire:
         answer = await wire.ask(version="1.0")
