@@ -72,6 +72,11 @@ DIFFERENCES = (
         How.OTHERWISE,
         _sent(rb"proxy-connection:[^\n]*close"),
     ),
+    Difference(
+        "Where the app answers without asking for the body that the client holds back, ours ends the connection, and hypercorn's waits for the body for a moment (RFC 9110 section 10.1.1).",
+        How.OTHERWISE,
+        _sent(rb"/early .*expect: 100-continue"),
+    ),
     Difference("llhttp knows no HTTP/1.2, which does not exist.", How.ONE_REFUSES, _sent(rb" HTTP/1\.[2-9]")),
     Difference(
         "llhttp knows the methods that are registered with IANA, and answers 501 to others (RFC 9110 section 15.6.2).",
