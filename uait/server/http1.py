@@ -233,14 +233,15 @@ class Connection:
 
     async def read(self) -> bytes:
         """What the client sends next; empty at its end, in whatever way."""
-        while True:
+        while (fileno := self._fileno()) != -1:  # trio would keep a waiter for -1, and let nobody wait there any more
             try:
-                await trio.lowlevel.wait_readable(self._fileno())
+                await trio.lowlevel.wait_readable(fileno)
                 return os.read(self._fileno(), READ)
             except BlockingIOError:
                 continue
             except (OSError, ValueError, trio.ClosedResourceError):
-                return b""
+                break
+        return b""
 
     async def read_body(self, request: Request) -> None:
         """Wait for more of the body of `request`. Where none will come, the app is told."""
