@@ -99,6 +99,11 @@ DIFFERENCES = (
         _sent(rb"(?<!\r)\n|\r(?!\n)"),
     ),
     Difference(
+        "llhttp takes more than one space between a method and its target (RFC 9112 section 3 allows both).",
+        How.ONE_REFUSES,
+        _sent(rb"(?:" + METHODS + rb")  "),
+    ),
+    Difference(
         "llhttp refuses folded lines; h11 joins them (RFC 9112 section 5.2 allows both).",
         How.ONE_REFUSES,
         _sent(rb"\n[ \t]"),

@@ -28,7 +28,7 @@ def http2_in_plain_text(get: str) -> Iterator[Case]:
         ("the preface of HTTP/2 and frames", (START, Pause(), http2_frame(6, 0, 0, b"\0" * 8) * 100)),
         ("half a preface of HTTP/2", (PREFACE[:12], Pause(), PREFACE[12:])),
     ):
-        yield Case(name, (*steps, Read()), (505,), quick=name == "the preface of HTTP/2")
+        yield Case(name, (*steps, Read()), (400, 505), quick=name == "the preface of HTTP/2")
     for name, settings in (
         ("an upgrade to h2c", "AAMAAABkAAQAAP__"),
         ("an upgrade to h2c with odd settings", "AAMAAABkAAQ"),
