@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import trio
@@ -60,13 +61,15 @@ class Echo:
                 await answer(send, body)
             case "/count":
                 size = 0
-                async for piece in _pieces(receive):
-                    size += len(piece)
+                async with aclosing(_pieces(receive)) as pieces:
+                    async for piece in pieces:
+                        size += len(piece)
                 await answer(send, b"%d" % size)
             case "/mirror":
                 await send({"type": "http.response.start", "status": 200, "headers": []})
-                async for piece in _pieces(receive):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                async with aclosing(_pieces(receive)) as pieces:
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
             case "/wait":
                 await trio.sleep_forever()
@@ -159,7 +162,7 @@ class Echo:
                     await send({**message, "type": "websocket.send"})
 
 
-async def _pieces(receive: Any) -> AsyncIterator[bytes]:
+async def _pieces(receive: Any) -> AsyncGenerator[bytes, None]:
     more = True
     while more:
         message = await receive()

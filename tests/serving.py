@@ -1,20 +1,48 @@
-"""Servers of `uait.server` on real sockets, for tests."""
+"""Servers of `uait.server` on real sockets, for tests, of each kind that there is."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 import attrs
+import pytest
 import trio
 from wire import Wire, dial
 
-from uait.server import ASGIApp, Drain, Server, ServerLimits, bind, open_server
+from uait.server import ASGIApp, Drain, Server, ServerLimits, Speak, bind, open_server
 
 PATIENCE = 20.0
 """Seconds after which a test has failed instead of hanging."""
+
+_KINDS = {
+    "native": ("uait.server.http1", "NativeConnections"),
+    "hypercorn": ("uait.server.hypercorn", "HypercornConnections"),
+}
+
+
+def exists(kind: str) -> bool:
+    """Whether there is such a kind. One that is there and cannot be imported is an error, not an absence."""
+    return importlib.util.find_spec(_KINDS[kind][0]) is not None
+
+
+def speaker(kind: str) -> Speak:
+    """What serves connections, by its kind."""
+    module, name = _KINDS[kind]
+    speak: Speak = getattr(importlib.import_module(module), name)
+    return speak
+
+
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.skipif(not exists(kind), reason=f"{_KINDS[kind][0]} is not there"))
+    for kind in _KINDS
+]
+"""For a test or fixture that is parametrised by the kind of server."""
 
 
 @attrs.define
@@ -40,6 +68,19 @@ class Running:
             await trio.sleep(0.005)
 
 
+def resources() -> tuple[int, int]:
+    """This process' open files, and its tasks. Linux only."""
+    return len(os.listdir("/proc/self/fd")), trio.lowlevel.current_statistics().tasks_living
+
+
+async def back_at(before: tuple[int, int]) -> None:
+    """Nothing more is held than `before`; connections that the system has, but nobody has accepted yet, may take a moment."""
+    with trio.move_on_after(5):
+        while resources() != before:
+            await trio.sleep(0.005)
+    assert resources() == before
+
+
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
 
 
@@ -48,16 +89,19 @@ async def serving(
     app: ASGIApp,
     messages: Callable[[], list[str]] = list,
     *,
+    speak: Speak,
     tls: ssl.SSLContext | None = None,
     host: str = "localhost",
+    patience: float = PATIENCE,
     **limits: Any,
 ) -> AsyncIterator[Running]:
-    """Serve `app` on a free port of both loopback addresses. `limits` are fields of `ServerLimits`."""
+    """Serve `app` on a free port of both loopback addresses, for `patience` seconds at most. `limits` are fields of `ServerLimits`."""
     drain = Drain()
     sockets = bind(host, 0)
     try:
-        with trio.fail_after(PATIENCE):
-            async with open_server(app, sockets, limits=ServerLimits(**limits), drain=drain, tls=tls) as server:
+        with trio.fail_after(patience):
+            opened = open_server(app, sockets, limits=ServerLimits(**limits), drain=drain, tls=tls, speak=speak)
+            async with opened as server:
                 yield Running(server, drain, sockets[0].getsockname()[1], messages)
     finally:
         for sock in sockets:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 
 import pytest
 import trio
 from echo import Echo, make_quart_app
-from hostile.corpus import Case, corpus, play, statuses
-from serving import Running, serving
+from hostile.corpus import HIDDEN_PATH, Case, close_codes, corpus, play, statuses
+from serving import KINDS, Running, back_at, resources, serving, speaker
 
 LIMITS = {
     "header_timeout": 1.0,
@@ -38,41 +37,43 @@ async def still_answers(running: Running) -> None:
         assert (answer.status, answer.body) == (200, b"hello")
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("case", [marked(case) for case in corpus()])
-@pytest.mark.parametrize("kind", ["asgi", "quart"])
-async def test_it_costs_nobody_else_anything(case: Case, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("framework", ["asgi", "quart"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_it_costs_nobody_else_anything(
+    case: Case, kind: str, framework: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="uait.server")
-    app = Echo() if kind == "asgi" else make_quart_app()
-    async with serving(app, lambda: caplog.messages, **LIMITS) as running:
+    app = Echo() if framework == "asgi" else make_quart_app()
+    async with serving(app, lambda: caplog.messages, speak=speaker(kind), **LIMITS) as running:
         await still_answers(running)
         await running.settled()
-        before = open_files(), trio.lowlevel.current_statistics().tasks_living
+        before = resources()
         async with running.dial() as wire:
             received = await play(case, wire)
             await still_answers(running)
-        await running.settled()
-        assert (open_files(), trio.lowlevel.current_statistics().tasks_living) == before
+        await back_at(before)
         if case.expect is not None:
             assert (statuses(received) or [0])[0] in case.expect
+        if case.close is not None:
+            assert close_codes(received)[:1] in [[code] for code in case.close]
         assert all(status != 500 for status in statuses(received))
         statistics = running.server.statistics()
         assert statistics.failed == 0
         assert not [message for message in running.messages if "crashed" in message]
         if isinstance(app, Echo):
             assert app.inside == []
+            assert not [call for call in app.ended if HIDDEN_PATH in call]
 
 
 @pytest.mark.hostile
-async def test_all_of_them_at_once() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_all_of_them_at_once(kind: str) -> None:
     app = Echo()
-    async with serving(app, **LIMITS) as running:
+    async with serving(app, speak=speaker(kind), patience=120, **LIMITS) as running:
         await still_answers(running)
         await running.settled()
-        before = open_files(), trio.lowlevel.current_statistics().tasks_living
+        before = resources()
 
         async def attack(case: Case) -> None:
             async with running.dial() as wire:
@@ -83,7 +84,6 @@ async def test_all_of_them_at_once() -> None:
                 nursery.start_soon(attack, case)
             for _ in range(20):
                 await still_answers(running)
-        await running.settled()
+        await back_at(before)
         assert running.server.statistics().failed == 0
         assert app.inside == []
-        assert (open_files(), trio.lowlevel.current_statistics().tasks_living) == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import trio
 import trustme
 from echo import Echo
 from hostile.corpus import Case, http2_corpus, play
-from serving import Running, serving
+from serving import Running, back_at, resources, serving, speaker
 from wire import Wire
 
 pytestmark = pytest.mark.hostile
@@ -53,14 +52,13 @@ async def test_it_costs_nobody_else_anything(
         async with dial_tls(running, authority, "http/1.1") as wire:
             assert (await wire.ask()).body == b"hello"
 
-    async with serving(app, lambda: caplog.messages, tls=tls, **limits) as running:
+    async with serving(app, lambda: caplog.messages, speak=speaker("hypercorn"), tls=tls, **limits) as running:
         await still_answers()
         await running.settled()
-        before = len(os.listdir("/proc/self/fd")), trio.lowlevel.current_statistics().tasks_living
+        before = resources()
         async with dial_tls(running, authority, "h2") as wire:
             await play(case, wire)
             await still_answers()
-        await running.settled()
-        assert (len(os.listdir("/proc/self/fd")), trio.lowlevel.current_statistics().tasks_living) == before
+        await back_at(before)
         assert app.inside == []
         assert not [message for message in running.messages if "crashed" in message]

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 from echo import Echo, make_quart_app
-from serving import Serve, serving
+from serving import KINDS, Serve, serving, speaker
 
-from uait.server import ASGIApp
+from uait.server import ASGIApp, Speak
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +20,17 @@ def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uait.server.listener.KILL", 0.2)
 
 
+@pytest.fixture(params=KINDS)
+def speak(request: pytest.FixtureRequest) -> Speak:
+    """What serves the connections: each kind keeps each promise."""
+    return speaker(request.param)
+
+
 @pytest.fixture
-def serve(caplog: pytest.LogCaptureFixture) -> Serve:
+def serve(speak: Speak, caplog: pytest.LogCaptureFixture) -> Serve:
     """`async with serve(app, idle_timeout=0.2) as running`: see `serving`."""
     caplog.set_level(logging.DEBUG, logger="uait.server")
-    return functools.partial(serving, messages=lambda: caplog.messages)
+    return functools.partial(serving, messages=lambda: caplog.messages, speak=speak)
 
 
 @pytest.fixture

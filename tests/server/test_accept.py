@@ -141,18 +141,6 @@ async def test_the_sockets_stay_the_callers(echo: Echo) -> None:
         sock.close()
 
 
-async def test_hypercorns_own_loggers_are_left_alone(serve: Serve, echo: Echo) -> None:
-    import logging
-
-    for name in ("hypercorn.error", "hypercorn.access"):
-        assert not logging.getLogger(name).handlers
-    async with serve(echo) as running, running.dial() as wire:
-        await wire.ask("/crash")
-        await wire.open_websocket()
-    for name in ("hypercorn.error", "hypercorn.access"):
-        assert not logging.getLogger(name).handlers
-
-
 async def test_a_connection_gone_before_it_was_accepted_costs_nothing(serve: Serve, echo: Echo) -> None:
     async with serve(echo) as running:
         for _ in range(50):

@@ -10,9 +10,9 @@ import pytest
 import trio
 from echo import Echo
 from serving import Running, Serve
-from wire import Wire, close_frame, handshake, request
+from wire import Wire, close_frame, dial, handshake, request
 
-from uait.server import ASGIApp, Phase, ServerLimits, bind, open_server
+from uait.server import ASGIApp, Phase, ServerLimits, Speak, bind, open_server
 from uait.server.listener import CUT, KILL
 
 LATE = 1.5
@@ -64,19 +64,17 @@ async def test_a_request_half_sent_is_still_served(serve: Serve, either: ASGIApp
             assert (await wire.answer()).body == b"abcd"
 
 
-async def test_new_connections_wait_for_the_next_server(echo: Echo) -> None:
+async def test_new_connections_wait_for_the_next_server(speak: Speak, echo: Echo) -> None:
     sockets = bind("localhost", 0)
-    from wire import dial
-
     port = sockets[0].getsockname()[1]
     with trio.fail_after(20):
-        async with open_server(echo, sockets) as first:
+        async with open_server(echo, sockets, speak=speak) as first:
             await first.drain(1)
             async with dial(port) as wire:
                 await wire.send(request())
                 await trio.sleep(0.1)
                 assert first.statistics().accepted == 0
-                async with open_server(echo, sockets):
+                async with open_server(echo, sockets, speak=speak):
                     assert (await wire.answer()).body == b"hello"
     for sock in sockets:
         sock.close()

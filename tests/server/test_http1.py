@@ -84,6 +84,24 @@ async def test_head_has_no_body(serve: Serve, either: ASGIApp) -> None:
         assert (await wire.ask()).body == b"hello"  # the connection is where it should be
 
 
+async def test_what_is_no_request_after_a_head_is_told_so_with_a_body(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.ask(method="HEAD")
+        await wire.send(b"nonsense\r\n\r\n")
+        answer = await wire.answer()
+        assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+
+
+async def test_a_refused_head_has_no_body(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
+        assert (await wire.answer(head_only=True)).status == 400
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+
+
 @pytest.mark.parametrize("path", ["/big", "/sse", "/empty-pieces"])
 async def test_head_of_a_stream_without_end_has_an_end(serve: Serve, echo: Echo, path: str) -> None:
     async with serve(echo) as running, running.dial() as wire:
@@ -97,6 +115,25 @@ async def test_empty_pieces_without_end_do_not_freeze_the_others(serve: Serve, e
         await endless.send(request("/empty-pieces"))
         await endless.head()
         assert (await wire.ask()).body == b"hello"
+
+
+@pytest.mark.parametrize("close", ["Connection: close, Upgrade", "Connection: Upgrade\r\nConnection: close"])
+async def test_connection_close_is_kept_beside_an_upgrade_that_is_not_taken(
+    serve: Serve, echo: Echo, close: str
+) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        answer = await wire.ask("/echo", close, "Upgrade: foo/2", method="POST", body=b"abc")
+        assert (answer.body, answer.headers["connection"]) == (b"abc", "close")
+        assert await wire.rest() == b""
+
+
+async def test_a_coding_that_is_none_is_refused_beside_an_upgrade_that_is_not_taken(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Connection: Upgrade", "Upgrade: x", "Transfer-Encoding: gzip", method="POST"))
+        assert (await wire.answer()).status in (400, 501)
+        assert await wire.rest() == b""
+        assert running.server.statistics().failed == 0
+    assert echo.ended == []
 
 
 async def test_http_1_0_is_answered_and_closed(serve: Serve, either: ASGIApp) -> None:

@@ -14,7 +14,6 @@ from serving import Serve
 from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Wire, close_frame, frame, handshake, request
 
 from uait.server import ASGIApp
-from uait.server.hypercorn.websocket import without_context_takeover
 
 
 async def test_messages_come_back(serve: Serve, either: ASGIApp) -> None:
@@ -247,25 +246,6 @@ async def test_compression_keeps_no_context(serve: Serve, echo: Echo) -> None:
             data = squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)
             await wire.send(frame(TEXT, data[:-4], rsv=4))
             assert await deflated(wire) == (TEXT, text)
-
-
-@pytest.mark.parametrize(
-    ("offers", "count"),
-    [
-        ([], 0),
-        (["permessage-deflate"], 1),
-        (["permessage-deflate; server_max_window_bits=10; client_max_window_bits"], 1),
-        (["permessage-deflate; client_max_window_bits", "permessage-deflate"], 1),
-        (["permessage-deflate; server_max_window_bits=8"], 0),
-        (["permessage-deflate; client_max_window_bits=abc"], 0),
-        (["permessage-deflate; client_max_window_bits=999999999999999999999"], 0),
-        (["permessage-deflate; server_max_window_bits"], 0),
-        (["x-webkit-deflate-frame", "permessage-bzip2"], 0),
-        (["permessage-deflate; unknown"], 0),
-    ],
-)
-def test_an_offer_of_compression_that_is_not_understood_is_left_out(offers: list[str], count: int) -> None:
-    assert len(without_context_takeover(offers)) == count
 
 
 async def test_a_wrong_offer_of_compression_is_no_compression(serve: Serve, echo: Echo) -> None:

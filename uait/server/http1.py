@@ -89,6 +89,7 @@ class Connection:
         "_scope",
         "_steps",
         "_timer",
+        "_to_head",
         "_waiting",
         "client",
         "server",
@@ -112,6 +113,7 @@ class Connection:
         self._app_scope: trio.CancelScope | None = None
         self._exchange: Exchange | None = None
         self._refusal: APIError | None = None
+        self._to_head = False
         self._waiting = _Waiting.HEAD
         self._heard = False
         self._gone = False
@@ -140,6 +142,7 @@ class Connection:
 
     async def _serve(self) -> None:
         while (request := await self._next()) is not None:
+            self._to_head = request.method == b"HEAD"
             try:
                 head = check_head(request.method, request.target, request.version, request.headers, self.site.limits)
             except APIError as error:
@@ -153,6 +156,7 @@ class Connection:
             if not await self._answer(request, head):
                 return
             self._exchange = None
+            self._to_head = False
             self._waiting = _Waiting.IDLE
             self._timer.set(trio.current_time() + self.site.limits.idle_timeout)
 
@@ -231,14 +235,15 @@ class Connection:
 
     async def read(self) -> bytes:
         """What the client sends next; empty at its end, in whatever way."""
-        while True:
+        while (fileno := self._fileno()) != -1:  # trio would keep a waiter for -1, and let nobody wait there any more
             try:
-                await trio.lowlevel.wait_readable(self._fileno())
+                await trio.lowlevel.wait_readable(fileno)
                 return os.read(self._fileno(), READ)
             except BlockingIOError:
                 continue
             except (OSError, ValueError, trio.ClosedResourceError):
-                return b""
+                break
+        return b""
 
     async def read_body(self, request: Request) -> None:
         """Wait for more of the body of `request`. Where none will come, the app is told."""
@@ -333,9 +338,9 @@ class Connection:
         """End the connection so that the client gets what was sent to it, and does not take for whole what is not."""
         exchange, writer = self._exchange, self.writer
         if self._refusal is not None:
-            method = exchange.scope["method"] if exchange is not None else "GET"
+            answer = make_refusal(self._refusal, method="HEAD" if self._to_head else "GET")
             with suppress(trio.BrokenResourceError):
-                if not writer.write_nowait(make_refusal(self._refusal, method=method)):
+                if not writer.write_nowait(answer):
                     await writer.flush()
         elif exchange is not None and not exchange.answered:
             head = exchange.head

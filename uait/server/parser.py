@@ -141,9 +141,17 @@ class Parser:
             b"%b: %b\r\n" % field for field in request.headers if field[0] in (b"content-length", b"transfer-encoding")
         ]
         if framing:
+            if request.last:
+                framing.append(b"connection: close\r\n")
             request.whole = False
             self._resuming = True
-            self._http.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+            try:
+                self._http.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+            except httptools.HttpParserError as error:  # llhttp looks at a coding after it has looked for an upgrade
+                self.requests.pop()
+                self.error = _error_for(error, b"")
+                self.close()
+                return
         if rest:
             self._feed(rest)
 

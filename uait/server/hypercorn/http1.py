@@ -62,8 +62,10 @@ class HTTP1(H11Protocol):
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._site.log.debug("answered %d %s by itself", error.http_status, error.error_code)
             answer = answer_to(error)
+            # While h11 is idle it has understood no request, and the method is that of the one before.
+            to_head = self._method == b"HEAD" and self._h11.our_state is h11.SEND_RESPONSE
             await self._send_h11_event(h11.Response(headers=answer.headers, status_code=answer.status))
-            if self._method != b"HEAD":
+            if not to_head:
                 await self._send_h11_event(h11.Data(data=answer.body))
             await self._send_h11_event(h11.EndOfMessage())
         await self.send(Closed())

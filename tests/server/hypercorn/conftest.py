@@ -1,0 +1,13 @@
+"""What only hypercorn's protocols can do, and what is promised about our use of them."""
+
+from __future__ import annotations
+
+import pytest
+from serving import speaker
+
+from uait.server import Speak
+
+
+@pytest.fixture
+def speak() -> Speak:
+    return speaker("hypercorn")
