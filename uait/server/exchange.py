@@ -41,13 +41,15 @@ class Exchange:
     Attributes:
         request: it may still be arriving.
         head: what the answer's head said, once there is one.
+        waits_for_continue: the client holds the body back until it is asked for it.
     """
 
     head: AnswerHead | None = None
     _state = _State.REQUEST
     _held = b""
     _left = _taken = 0
-    _told = _expects = _trailers = False
+    _told = _trailers = False
+    waits_for_continue = False
     _over: trio.Event | None = None
 
     def __init__(self, connection: Connection, request: Request, head: Head) -> None:
@@ -57,7 +59,7 @@ class Exchange:
         self._connection = connection
         if not request.whole:
             expects = (b"expect", b"100-continue")
-            self._expects = any((name, value.lower()) == expects for name, value in request.headers)
+            self.waits_for_continue = any((name, value.lower()) == expects for name, value in request.headers)
 
     # The connection's side
 
@@ -70,11 +72,6 @@ class Exchange:
     def answered(self) -> bool:
         """Whether the answer is complete."""
         return self._state is _State.ANSWERED
-
-    @property
-    def waits_for_continue(self) -> bool:
-        """Whether the client holds the body back until it is asked for it."""
-        return self._expects
 
     def end(self) -> None:
         """Send nothing any more. The app, where it still runs, hears that its client has gone."""
@@ -105,8 +102,8 @@ class Exchange:
                 self._over = trio.Event()
                 await self._over.wait()
                 break
-            if self._expects:
-                self._expects = False
+            if self.waits_for_continue:
+                self.waits_for_continue = False
                 if self._state is _State.REQUEST:
                     await connection.write(CONTINUE)
             await connection.read_body(request)

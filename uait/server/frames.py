@@ -11,6 +11,7 @@ On a server that does not offer it the app sends the message to each client in A
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 import trio
@@ -55,17 +56,17 @@ class Outlet:
         open: between the handshake and the end.
     """
 
-    __slots__ = ("_flush_soon", "_writer", "open")
+    __slots__ = ("_flush_soon", "open", "writer")
 
     def __init__(self, writer: Writer, flush_soon: Callable[[], None]) -> None:
         self.open = False
-        self._writer = writer
+        self.writer = writer
         self._flush_soon = flush_soon
 
     @property
     def queued(self) -> int:
         """Bytes that wait because the client does not read fast enough."""
-        return self._writer.unsent
+        return self.writer.unsent
 
     def push(self, frame: bytes) -> int:
         """Send `frame`, or queue it behind what waits already, in order with what the app sends.
@@ -78,15 +79,23 @@ class Outlet:
         if not self.open:
             return 0
         try:
-            if self._writer.write_nowait(frame):
+            if self.writer.write_nowait(frame):
                 return 0
         except trio.BrokenResourceError:
             self.open = False
             return 0
-        queued = self._writer.unsent
+        return self._keep_to_limit()
+
+    def keep(self, rest: bytes) -> None:
+        """For `broadcast`: queue what is left of a frame."""
+        self.writer.keep(rest)
+        self._keep_to_limit()
+
+    def _keep_to_limit(self) -> int:
+        queued = self.writer.unsent
         if queued > OVERFLOW:
             self.open = False
-            self._writer.reset()
+            self.writer.reset()
             return 0
         self._flush_soon()
         return queued
@@ -107,4 +116,22 @@ def broadcast(outlets: Iterable[Outlet], frame: bytes) -> list[Outlet]:
     Returns:
         Those of them that have something queued now, so that only they need to be looked at.
     """
-    return [outlet for outlet in outlets if outlet.push(frame)]
+    behind = []
+    size, write = len(frame), os.write
+    for outlet in outlets:
+        writer = outlet.writer
+        if outlet.open and writer.ready:
+            # What `push` does, without the calls, which would take a quarter of the time.
+            try:
+                sent = write(writer.fileno(), frame)
+            except OSError:
+                sent = 0  # `push` meets the same, and knows what it means
+            if sent == size:
+                continue
+            if sent:
+                outlet.keep(frame[sent:])
+                behind.append(outlet)
+                continue
+        if outlet.push(frame):
+            behind.append(outlet)
+    return behind

@@ -3,7 +3,7 @@
     async with open_server(app, bind("localhost", 8000), speak=NativeConnections) as server: ...
 
 **One task.** It waits for a request, calls the app, and waits again. The app's `receive` reads the body from the socket itself, so nothing is read ahead of it, and what a client sends beyond that stays with the system:
-backpressure for nothing. While the app works nobody reads; that the client leaves is seen by one task for all connections (`hangups`). Deadlines that move with every request are kept outside of trio's (`deadlines`).
+backpressure for nothing. While the app works nobody reads; that the client leaves is seen by one task for all connections (`watch`). Deadlines that move with every request are kept outside of trio's (`deadlines`).
 
 **What it does** of RFC 9112 and 9110: keep-alive, pipelined requests answered in order, chunks both ways, `Expect: 100-continue` (section 10.1.1) asked for when the app first reads, HEAD, trailers and early hints out (ASGI's extensions), absolute-form targets, answers before the
 request's end, 408 and 413 and 431 and 501, upgrade to WebSocket (`websocket`).
@@ -30,10 +30,10 @@ from uait.server.deadlines import Deadlines
 from uait.server.drain import Phase
 from uait.server.exchange import Exchange
 from uait.server.guard_http import call_http
-from uait.server.hangups import open_hang_ups
 from uait.server.head import Head, check_head
 from uait.server.parser import Parser, Request
 from uait.server.refusal import error_for
+from uait.server.watch import open_watch
 from uait.server.websocket import WebSocket
 from uait.server.writer import Writer
 
@@ -50,7 +50,7 @@ class NativeConnections:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.deadlines = Deadlines(site.log)
-        self.hangups = open_hang_ups(site.log)
+        self.watch = open_watch(site.log)
 
     async def __call__(self, stream: Stream) -> None:
         if not isinstance(stream, trio.SocketStream):
@@ -60,7 +60,7 @@ class NativeConnections:
     async def attend(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.deadlines.run)
-            nursery.start_soon(self.hangups.run)
+            nursery.start_soon(self.watch.run)
 
 
 class _Waiting(Enum):
@@ -91,6 +91,7 @@ class Connection:
         "_timer",
         "_to_head",
         "_waiting",
+        "_watched",
         "client",
         "server",
         "site",
@@ -122,18 +123,19 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the connection until it ends. See `uait.server.connection.ServeConnection`."""
-        socket, connections = self.stream.socket, self._connections
         self._timer.set(trio.current_time() + self.site.limits.header_timeout)
         self.site.drain.add(self._drain)
-        connections.hangups.add(socket, self.hung_up)
+        self._watched = self._connections.watch.add(self.stream.socket, self.hung_up)
+        self.writer.on_reset = self._watched.wake
         try:
             with self._scope:
                 await self._serve()
             await self._say_goodbye()
         finally:
-            connections.hangups.discard(socket, self.hung_up)
+            self._watched.close()
             self.site.drain.discard(self._drain)
             # What follows knows this connection, and such rings keep their memory until the garbage collector comes by.
+            self.writer.on_reset = _nothing
             self._timer.close()
             self._parser.close()
             self._exchange = None
@@ -164,7 +166,7 @@ class Connection:
         """Wait for the next request's head; None where there will be none."""
         parser = self._parser
         while not parser.requests:
-            if parser.waiting:
+            if parser.ahead:
                 await self.breathe()
                 parser.feed()
                 continue
@@ -203,7 +205,7 @@ class Connection:
             return False
         if not request.whole:
             await self._take_rest(request, exchange)
-        self._linger = not (request.whole and request.last and not self._parser.waiting)
+        self._linger = not (request.whole and request.last and not self._parser.ahead)
         return request.whole and not exchange.head.last and not self._gone
 
     async def _take_rest(self, request: Request, exchange: Exchange) -> None:
@@ -231,19 +233,22 @@ class Connection:
 
     def is_last(self, exchange: Exchange) -> bool:
         """Whether the connection ends after this exchange, whatever the app says."""
-        return exchange.request.last or exchange.waits_for_continue or self.site.drain.draining
+        return exchange.request.last or exchange.waits_for_continue or self.site.drain.phase is not Phase.SERVING
 
     async def read(self) -> bytes:
         """What the client sends next; empty at its end, in whatever way."""
-        while (fileno := self._fileno()) != -1:  # trio would keep a waiter for -1, and let nobody wait there any more
+        while True:
+            await self._watched.readable()
             try:
-                await trio.lowlevel.wait_readable(fileno)
-                return os.read(self._fileno(), READ)
+                data = os.read(self._fileno(), READ)
             except BlockingIOError:
                 continue
-            except (OSError, ValueError, trio.ClosedResourceError):
-                break
-        return b""
+            except OSError:
+                return b""
+            if len(data) == READ:
+                self._watched.more()
+                await self.breathe()
+            return data
 
     async def read_body(self, request: Request) -> None:
         """Wait for more of the body of `request`. Where none will come, the app is told."""
@@ -260,7 +265,7 @@ class Connection:
 
     async def _read_body(self, request: Request) -> bool:
         parser = self._parser
-        if parser.waiting:
+        if parser.ahead:
             await self.breathe()
             parser.feed()
         else:
@@ -354,6 +359,10 @@ class Connection:
         with trio.move_on_after(timing.LINGER_LEAVING if self.site.drain.draining else timing.LINGER):
             while await self.read():
                 pass
+
+
+def _nothing() -> None:
+    pass
 
 
 def _address(name: Callable[[], Any]) -> tuple[str, int] | None:

@@ -46,6 +46,7 @@ class Parser:
     Attributes:
         requests: those whose head is complete and that nobody has taken yet. The last one may still be arriving.
         error: what to answer, after them, to what cannot be read; nothing is read any more then.
+        ahead: bytes that `feed` has put off.
         tail: what follows a request to speak WebSocket; None where there was none.
     """
 
@@ -61,7 +62,7 @@ class Parser:
         self._said_close = False
         self._quiet = 0
         self._line = b""  # what the next request begins with, where it begins with what was fed last
-        self._ahead = b""
+        self.ahead = b""
 
     @property
     def in_head(self) -> bool:
@@ -73,16 +74,11 @@ class Parser:
         """Whether no further request will come."""
         return self._http is None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there are bytes that `feed` has put off."""
-        return bool(self._ahead)
-
     def feed(self, data: bytes = b"") -> None:
         """Read `data`, after what was put off. Stops at the first complete head, so that the rest waits as bytes: call it again when `requests` is empty."""
-        if self._ahead:
-            data = self._ahead + data if data else self._ahead
-            self._ahead = b""
+        if self.ahead:
+            data = self.ahead + data if data else self.ahead
+            self.ahead = b""
         if len(data) <= _HEADS:
             self._feed(data)
             return
@@ -95,13 +91,13 @@ class Parser:
             if self.requests and not self._arriving:
                 break
         if self._http is not None:
-            self._ahead = data[start:]
+            self.ahead = data[start:]
 
     def close(self) -> None:
         """Read no more. (httptools' parser knows this object, and such a ring keeps its memory until the garbage collector comes by.)"""
         self._http = None
         self._current = None
-        self._ahead = b""
+        self.ahead = b""
 
     def _feed(self, data: bytes) -> None:
         http = self._http
@@ -169,9 +165,7 @@ class Parser:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._arriving or self._resuming or self._current is None:
             return  # a trailer, which nobody here asked for (RFC 9110 section 6.5.1)
-        if value[-1:].isspace():
-            value = value.rstrip(b" \t")
-        self._current.headers.append((name.lower(), value))
+        self._current.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         http, request = self._http, self._current

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 import trio
 
@@ -22,24 +23,38 @@ class Writer:
     behind by too much of that is lost. One without any progress for `send_timeout` seconds is lost, too, and its connection reset.
 
     A TLS stream cannot be left in the middle of a send: there the wait is shielded, with the same bound.
+
+    Attributes:
+        lost: nothing can be sent any more.
+        on_reset: called when the connection is dropped.
     """
 
     def __init__(self, stream: Stream, send_timeout: float) -> None:
         self._stream = stream
         self._transport = transport_of(stream)
         # Asked each time: the number may be another connection's as soon as the socket is closed under us.
-        self._fileno = self._transport.socket.fileno
+        self.fileno = self._transport.socket.fileno
         self._tls = isinstance(stream, trio.SSLStream)
         self._at_once = not self._tls and os.name == "posix"
         self._timeout = send_timeout
         self._unsent = bytearray()
         self._turn = trio.Lock()
         self.lost = False
+        self.on_reset: Callable[[], None] = _nothing
 
     @property
     def unsent(self) -> int:
         """Bytes that the system has not taken in yet."""
         return len(self._unsent)
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing waits to be sent, so that what is sent now goes out at once."""
+        return self._at_once and not self._unsent and not self.lost
+
+    def keep(self, rest: bytes) -> None:
+        """Queue the rest of what has been sent in part."""
+        self._unsent += rest
 
     async def write(self, data: bytes) -> None:
         """Send `data`, waiting while the client does not read. Lets others run in any case.
@@ -64,7 +79,7 @@ class Writer:
             self._unsent += data
             return False
         try:
-            sent = os.write(self._fileno(), data)
+            sent = os.write(self.fileno(), data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -123,6 +138,11 @@ class Writer:
         self.lost = True
         self._unsent = bytearray()  # not emptied: a task may be about to send from it
         reset(self._transport)
+        self.on_reset()
+
+
+def _nothing() -> None:
+    pass
 
 
 def reset(transport: trio.SocketStream) -> None:
