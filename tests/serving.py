@@ -78,7 +78,7 @@ async def back_at(before: tuple[int, int]) -> None:
     with trio.move_on_after(5):
         while resources() != before:
             await trio.sleep(0.005)
-    assert resources() == before
+    assert resources() == before, (resources(), before)
 
 
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]

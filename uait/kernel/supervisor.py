@@ -27,10 +27,11 @@ from uait.kernel.report import describe, own_traceback, split
 from uait.kernel.restart import RestartTracker
 from uait.kernel.service import Context, ServiceSpec
 from uait.kernel.status import ServiceStatus, State
-from uait.server import Server, ServerLimits, open_server
+from uait.server import NativeConnections, Server, ServerLimits, Speak, open_server
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.drain import Drain
 from uait.server.stuck import where
+from uait.settings.model import ServerKind
 
 if TYPE_CHECKING:
     from uait.settings import Settings
@@ -217,7 +218,10 @@ class Keeper:
             )
             async with _open_app(self.spec, ctx) as app:
                 try:
-                    async with open_server(app, self.sockets, limits=limits, drain=drain, log=self.log) as server:
+                    speak = _speak(self._host.settings.server)
+                    async with open_server(
+                        app, self.sockets, limits=limits, drain=drain, log=self.log, speak=speak
+                    ) as server:
                         self._server = server
                         incarnation = self._incarnation = _Incarnation(self.spec.name, app, drain)
                         scope.deadline = math.inf
@@ -354,6 +358,14 @@ def unavailable(status: ServiceStatus) -> Unavailable:
         f"The service {status.name} is {status.state.value}; try again later.",
         details={"service": status.name, "state": status.state.value},
     )
+
+
+def _speak(server: ServerKind) -> Speak:
+    if server == "native":
+        return NativeConnections
+    from uait.server.hypercorn import HypercornConnections  # takes its time, and its memory
+
+    return HypercornConnections
 
 
 def _server_limits(limits: Any) -> ServerLimits:

@@ -69,19 +69,23 @@ class EpollWatch:
                 for fileno, events in self.epoll.poll(0, _MOST):
                     watched = self.watched.get(fileno)
                     if watched is not None:
-                        watched.more()
                         if events != select.EPOLLIN:
+                            watched.ended = True
+                            watched.more()
                             _tell(watched.hung_up, self._log)
+                        else:
+                            watched.more()
         finally:
             trio.lowlevel.notify_closing(number)
             self.epoll.close()
 
 
 class EpollWatched:
-    __slots__ = ("_fileno", "_number", "_ready", "_task", "_watch", "hung_up")
+    __slots__ = ("_fileno", "_number", "_ready", "_task", "_watch", "ended", "hung_up")
 
     def __init__(self, watch: EpollWatch, sock: trio.socket.SocketType, hung_up: Callable[[], None]) -> None:
         self.hung_up = hung_up
+        self.ended = False  # nothing will change any more, so there is nothing to wait for: reading gives what is left, and then the end
         self._watch = watch
         self._fileno = sock.fileno
         self._number = sock.fileno()
@@ -91,7 +95,7 @@ class EpollWatched:
         watch.watched[self._number] = self
 
     async def readable(self) -> None:
-        if self._ready or self._fileno() == -1:
+        if self._ready or self.ended or self._fileno() == -1:
             self._ready = False
             return
         if self._task is not None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 from attrs import validators
 
-TOP_KEYS = ("host", "data_dir", "grace", "only", "without", "services", "config")
+TOP_KEYS = ("host", "data_dir", "grace", "server", "only", "without", "services", "config")
 """The keys above the first section; `config` only as a flag or variable."""
 
 RESERVED = frozenset({"log", "keys", "limits"})
@@ -22,6 +22,7 @@ RESERVED = frozenset({"log", "keys", "limits"})
 MIB = 1024 * 1024
 
 LogFormat: TypeAlias = Literal["text", "json"]
+ServerKind: TypeAlias = Literal["native", "hypercorn"]
 LogLevel: TypeAlias = Literal["critical", "error", "warning", "info", "debug"]
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
@@ -119,6 +120,7 @@ class Settings:
         host: address to listen on; "localhost" means 127.0.0.1 and ::1.
         data_dir: directory of the databases and of the run file; made where it is missing.
         grace: seconds that a stop waits for open requests.
+        server: who speaks HTTP and WebSocket with clients: uait's own connections, or hypercorn's protocol classes.
         log_format: `format` in section `[log]`.
         log_level: `level` in section `[log]`.
         keys: section `[keys]`, user name to API key; any key at all switches authentication on.
@@ -134,6 +136,7 @@ class Settings:
     host: str = attrs.field(default="localhost", validator=_host)
     data_dir: Path = attrs.field(factory=_default_data_dir, converter=Path)
     grace: float = attrs.field(default=10.0, validator=_grace)
+    server: ServerKind = attrs.field(default="native", validator=validators.in_(("native", "hypercorn")))
     log_format: LogFormat = "text"
     log_level: LogLevel = "info"
     keys: Mapping[str, str] = attrs.field(factory=dict, validator=_keys, repr=False)
