@@ -109,7 +109,7 @@ class Answer(httpx.AsyncByteStream):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         fields = self.trailers if self.status else self.headers
-        fields.append((name, value))
+        fields.append((name, value.rstrip(b" \t")))  # which the parser leaves there
         self._room -= len(name) + len(value) + _FIELD_BYTES
         if self._room < 0 or len(fields) > HEAD_FIELDS:
             raise ValueError("too many headers")
@@ -119,13 +119,20 @@ class Answer(httpx.AsyncByteStream):
         if status < 200:
             self.headers, self.reason = [], b""
             return
+        codings = 0
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == b"content-length":
+                self._until_close = False
+            elif lower == b"transfer-encoding":
+                self._until_close = False
+                codings += 1
+                if codings > 1 or value.lower() != b"chunked":
+                    raise ValueError("a transfer coding other than chunked")
         self.status, self._room = status, HEAD_BYTES
         self.reusable = self.reusable and self._parser.should_keep_alive()
         if self._without_body or status in (204, 304):
             self._without_body = self.complete = True
-        for name, _ in self.headers:
-            if name.lower() in (b"content-length", b"transfer-encoding"):
-                self._until_close = False
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
@@ -148,16 +155,10 @@ class Answer(httpx.AsyncByteStream):
         while not self.status:
             try:
                 data = await self._receive()
-            except httpx.ReadError:
-                if self._source.used and not read:
-                    raise StaleConnection(untouched=self.untouched) from None
-                raise
+            except httpx.ReadError as error:
+                raise self._unanswered(read, error) from None
             if not data:
-                if self._source.used and not read:
-                    raise StaleConnection(untouched=self.untouched)
-                if self.broken:
-                    raise httpx.WriteError("the connection was closed before the request was out")
-                raise httpx.RemoteProtocolError("the connection was closed before there was an answer")
+                raise self._unanswered(read, httpx.RemoteProtocolError("the connection was closed without an answer"))
             read += len(data)
             self._parse(data)
             if read > HEAD_BYTES and not self.status:
@@ -191,6 +192,14 @@ class Answer(httpx.AsyncByteStream):
         release, self._release = self._release, None
         if release is not None:
             release(self)
+
+    def _unanswered(self, read: int, error: httpx.TransportError) -> Exception:
+        """What is to be raised where the answer does not come, for `error`, after `read` bytes."""
+        if self._source.used and not read:
+            return StaleConnection(untouched=self.untouched)
+        if not self._sent:
+            return httpx.WriteError("the connection broke before the request was out")
+        return error
 
     def _parse(self, data: bytes) -> None:
         try:

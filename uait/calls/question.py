@@ -59,21 +59,24 @@ def render(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -
     length: int | None = None
     chunked = last = False
     for name, value in headers:
-        lines.append(b"%b: %b" % (name, value))
         names.append(name)
         match name.lower():
             case b"content-length":
                 if length is not None or not value.isdigit():
                     raise httpx.LocalProtocolError("the request's Content-Length is not one number")
                 length = int(value)
+                continue
             case b"transfer-encoding":
                 if chunked or value.strip().lower() != b"chunked":
                     raise httpx.LocalProtocolError("the only Transfer-Encoding of a request is chunked")
                 chunked = True
             case b"connection":
                 last = last or b"close" in value.lower()
-    if chunked and length is not None:
-        raise httpx.LocalProtocolError("a request has either a Content-Length or a Transfer-Encoding")
+        lines.append(b"%b: %b" % (name, value))
+    if chunked:
+        length = None  # which httpx sets, whatever else is said; both together is how requests are smuggled
+    elif length is not None:
+        lines.append(b"Content-Length: %d" % length)
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
