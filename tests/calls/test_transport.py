@@ -70,8 +70,15 @@ async def test_answers_that_have_no_body_whatever_they_say(method: str, answer: 
     assert seen.count(b"") == 1
 
 
-async def test_a_body_where_there_is_none_is_not_taken_for_the_next_answer() -> None:
-    serve, seen = always(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+    ],
+)
+async def test_a_body_where_there_is_none_is_not_taken_for_the_next_answer(answer: bytes) -> None:
+    serve, seen = always(answer)
     async with server(serve) as (url, client):
         for _ in range(2):
             assert (await client.head(url)).content == b""

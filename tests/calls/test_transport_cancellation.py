@@ -53,6 +53,7 @@ class Server:
 
     def __init__(self) -> None:
         self.open = 0
+        self.asked = 0
 
     async def __call__(self, stream: trio.SocketStream) -> None:
         self.open += 1
@@ -68,6 +69,7 @@ class Server:
         asked = 0
         while request := await read_request(stream):
             asked += 1
+            self.asked += 1
             match request.split(b" ", 2)[1]:
                 case b"/parts":
                     await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n")
@@ -222,6 +224,16 @@ async def test_a_cancellation_at_any_step_leaves_nothing(
             transport._pool.close()
             transport._pool._closed = False
         assert 3 < at < 999
+
+
+async def test_who_is_cancelled_already_asks_for_nothing() -> None:
+    async with serving() as (server, transport, url):
+        await ask(transport, url)
+        with trio.CancelScope() as scope:
+            scope.cancel(reason="before it begins")
+            await ask(transport, url, method="POST")
+        await trio.sleep(0.02)
+        assert server.asked == 1
 
 
 async def cancelling_at_random(times: int, seed: int) -> None:

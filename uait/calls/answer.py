@@ -1,6 +1,6 @@
 """The answer to a request, read from an HTTP/1.1 connection as it comes (RFC 9112 sections 2 to 7).
 
-What it does: every framing of a body, interim answers (passed over), trailers, answers to HEAD and with 204 and 304, which have no body whatever their headers say. What it does not: a switch of protocols.
+What it does: every framing of a body, interim answers (passed over), trailers, answers to HEAD and with 204 and 304, which have no body whatever their headers say (the parser knows of the latter). What it does not: a switch of protocols.
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ class Answer(httpx.AsyncByteStream):
                     raise ValueError("a transfer coding other than chunked")
         self.status, self._room = status, HEAD_BYTES
         self.reusable = self.reusable and self._parser.should_keep_alive()
-        if self._without_body or status in (204, 304):
-            self._without_body = self.complete = True
+        self.complete = self._without_body
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
@@ -191,6 +190,7 @@ class Answer(httpx.AsyncByteStream):
         """Let go of the connection: it serves again where the answer was read to its end, and is closed otherwise. Idempotent; never waits."""
         release, self._release = self._release, None
         if release is not None:
+            del self._parser  # they know each other, and would wait for the garbage collector
             release(self)
 
     def _unanswered(self, read: int, error: httpx.TransportError) -> Exception:

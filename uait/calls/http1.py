@@ -145,6 +145,7 @@ class Connection:
             httpx.WriteTimeout: a piece was not taken in time.
             WrongLength: the body is not as long as the head says.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()  # sending does not wait for anything that would notice
         if isinstance(body, bytes):
             await self._write(question.head + question.framed(body), answer, timeout)
         else:
@@ -184,11 +185,9 @@ class Connection:
                 # Nearly always the system takes it all, and half of what `send_all` costs is being ready to wait.
                 with suppress(BlockingIOError):
                     sent = os.write(self._socket.fileno(), data)
-                if sent:
-                    answer.untouched = False
-                if sent == len(data):
-                    return
             answer.untouched = False
+            if sent == len(data):
+                return
             rest = memoryview(data)
             while sent < len(data):
                 deadline = math.inf if timeout is None else trio.current_time() + timeout
