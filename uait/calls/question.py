@@ -23,7 +23,7 @@ class Question:
     Attributes:
         method: the HTTP method.
         head: the request line and headers, with the empty line.
-        length: what Content-Length says, None where there is none.
+        length: what Content-Length says, None where there is none. Of no account where the body goes in chunks.
         chunked: the body goes in chunks.
         last: the connection is to be closed after the answer.
     """
@@ -73,9 +73,8 @@ def render(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -
             case b"connection":
                 last = last or b"close" in value.lower()
         lines.append(b"%b: %b" % (name, value))
-    if chunked:
-        length = None  # which httpx sets, whatever else is said; both together is how requests are smuggled
-    elif length is not None:
+    # httpx sets it whatever else is said; both together is how requests are smuggled.
+    if length is not None and not chunked:
         lines.append(b"Content-Length: %d" % length)
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1
