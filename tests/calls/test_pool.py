@@ -38,6 +38,25 @@ async def test_only_so_many_are_kept(origins):
     pool.close()
 
 
+async def test_only_so_many_are_kept_in_all(origins):
+    pool = Pool(idle=2)
+    connections = [await pool.connect(origin) for origin in (*origins, *origins)]
+    for connection in connections:
+        pool.give_back(connection, reusable=True)
+    assert sum(connection.quiet() for connection in connections) == 2
+    pool.close()
+
+
+async def test_giving_back_closes_what_is_kept_too_long(origins, mock_clock):
+    pool = Pool(idle_timeout=10)
+    old, new = [await pool.connect(origin) for origin in origins]
+    pool.give_back(old, reusable=True)
+    mock_clock.jump(11)
+    pool.give_back(new, reusable=True)
+    assert not old.quiet()
+    pool.close()
+
+
 async def test_what_is_kept_too_long_is_closed(origins, mock_clock):
     pool = Pool(idle_timeout=10)
     old = await pool.connect(origins[0])
