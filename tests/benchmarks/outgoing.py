@@ -2,7 +2,13 @@
 
     python tests/benchmarks/outgoing.py
 
-Everything is asked for in one process and through httpx's interface, in turns, so that whatever else the machine does meets all alike. "a Request" hands prepared ones to the transport itself, as our providers do.
+Everything is asked for in one process and through httpx's interface, in turns, so that whatever else the machine does meets all alike:
+
+* httpx: its client as it is;
+* ours: its client over our transport;
+* nobody: its client over a transport that makes an answer up, which is what the client itself costs;
+* a Request: handed to our transport without a client, as our model providers do.
+
 Beside the rate stands what one request cost of this process's own processor time, which other programs disturb less.
 """
 
@@ -54,6 +60,14 @@ while True:
 Ask = Callable[[], Awaitable[None]]
 
 
+class Nobody(httpx.AsyncBaseTransport):
+    """Answers without asking."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        return httpx.Response(200, headers=[(b"content-length", b"2")], stream=httpx.ByteStream(b"{}"))
+
+
 @contextmanager
 def upstream() -> Iterator[str]:
     """The instant upstream in a process of its own; gives its URL."""
@@ -89,7 +103,11 @@ async def measure(ask: Ask, together: int, seconds: float) -> tuple[float, float
 async def run(url: str, seconds: float) -> None:
     transport = TrioTransport()
     target, headers = httpx.URL(url), httpx.Headers({"accept-encoding": "identity", "user-agent": "uait"})
-    async with httpx.AsyncClient() as theirs, httpx.AsyncClient(transport=transport) as ours:
+    async with (
+        httpx.AsyncClient() as theirs,
+        httpx.AsyncClient(transport=transport) as ours,
+        httpx.AsyncClient(transport=Nobody()) as nobodys,
+    ):
 
         async def with_httpx() -> None:
             (await theirs.get(url)).raise_for_status()
@@ -97,20 +115,26 @@ async def run(url: str, seconds: float) -> None:
         async def with_ours() -> None:
             (await ours.get(url)).raise_for_status()
 
+        async def with_nobody() -> None:
+            (await nobodys.get(url)).raise_for_status()
+
         async def prepared() -> None:
             response = await transport.handle_async_request(httpx.Request("GET", target, headers=headers))
             await response.aread()
             await response.aclose()
             response.raise_for_status()
 
+        ways = {"httpx": with_httpx, "ours": with_ours, "nobody": with_nobody, "a Request": prepared}
         for together in (1, 16, 64):
             rates = {}
-            for name, ask in (("httpx", with_httpx), ("ours", with_ours), ("a Request", prepared)):
+            for name, ask in ways.items():
                 await measure(ask, together, 0.3)
                 rates[name] = await measure(ask, together, seconds)
-            line = ", ".join(f"{name} {rate:6.0f}/s at {cost:4.0f} µs" for name, (rate, cost) in rates.items())
+            line = ", ".join(f"{name} {rate:5.0f}/s at {cost:4.0f} µs" for name, (rate, cost) in rates.items())
             print(
-                f"{together:2} under way: {line}; ours / httpx {rates['ours'][0] / rates['httpx'][0]:.1f}", flush=True
+                f"{together:2} under way: {line}; ours / httpx {rates['ours'][0] / rates['httpx'][0]:.1f}, "
+                f"a Request / httpx {rates['a Request'][0] / rates['httpx'][0]:.1f}",
+                flush=True,
             )
 
 
