@@ -30,7 +30,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
     Times come from httpx's own request extension: `pool` covers the wait for a place at the origin, `connect` name, connection and TLS, `write` each 256 KiB of the request, `read` each wait for more of the answer once
     the request is out. A request whose kept connection turns out to be closed is sent once more, over a new one, where nothing of it was taken, or where sending it twice does what sending it once does.
 
-    An answer that is not read to its end, or whose reader is cancelled, has its connection closed; `aclose` on it never waits. An answer that nobody closes keeps its place at the origin.
+    An answer that is not read to its end, or whose reader is cancelled, has its connection closed; `aclose` on it never waits. An answer that nobody closes keeps its place at the origin. A generator that is a request's body is the caller's to close, where the request may end before it: httpx wraps it so that nobody else can.
 
     Args:
         per_origin: requests under way to one origin; up to 1024 more wait, first come, first served.
