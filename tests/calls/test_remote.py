@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from functools import partial
 
 import pytest
@@ -252,6 +253,22 @@ async def test_what_was_not_sent_goes_to_the_next_instance(listen, client_of, no
             yield b"one"
 
         assert (await client.request("POST", "/", content=parts())).json() == {}
+
+
+async def test_what_nobody_can_have_seen_is_sent_again(listen, client_of, monkeypatch):
+    async def answers_and_resets(stream):
+        await stream.send_all(OK)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.socket.close()
+
+    server = await listen(answers_and_resets)
+    # As if the news came just then.
+    monkeypatch.setattr("uait.calls.http1.Connection.quiet", lambda self: True)
+    async with client_of(server.address) as client:
+        for _ in range(2):
+            assert await client.post_json("/", {}) == {}
+            await trio.sleep(0.02)
+    assert (server.connections, len(server.requests)) == (2, 2)
 
 
 async def test_what_may_be_repeated_goes_to_the_next_instance_after_a_break(listen, client_of):

@@ -15,14 +15,20 @@ class Instance:
     """The WebSocket to the instance, as the tunnel sees it."""
 
     answers_pings: bool = True
+    reads: bool = True
     last_heard: float = attrs.field(factory=trio.current_time)
     sent: list = attrs.field(factory=list)
     pings: int = 0
     closed: tuple | None = None
     incoming: tuple = attrs.field(factory=lambda: trio.open_memory_channel(100))
 
-    async def send(self, data):
+    async def _take(self):
         await trio.lowlevel.checkpoint()
+        if not self.reads:
+            await trio.sleep_forever()
+
+    async def send(self, data):
+        await self._take()
         self.sent.append(data)
 
     async def receive(self):
@@ -33,7 +39,7 @@ class Instance:
         return data
 
     async def ping(self):
-        await trio.lowlevel.checkpoint()
+        await self._take()
         self.pings += 1
         if self.answers_pings:
             self.last_heard = trio.current_time()
@@ -135,6 +141,27 @@ async def test_an_instance_that_does_not_answer_pings_is_gone(run, autojump_cloc
     await run(instance, client)
     assert trio.current_time() - began == PING_INTERVAL + PING_TIMEOUT
     assert client.sent == [{"type": "websocket.close", "code": 1011, "reason": ""}]
+
+
+async def test_an_instance_that_does_not_even_read_is_gone_too(run, autojump_clock):
+    instance, client = Instance(reads=False), Client()
+    client.does("receive", text="nobody takes this")
+    began = trio.current_time()
+    await run(instance, client)
+    assert trio.current_time() - began == PING_INTERVAL + PING_TIMEOUT
+    assert client.sent == [{"type": "websocket.close", "code": 1011, "reason": ""}]
+
+
+async def test_an_instance_that_reads_late_but_speaks_is_not_pinged_twice(run, autojump_clock):
+    instance, client = Instance(reads=False), Client()
+    with trio.move_on_after(500) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, instance, client)
+            while True:
+                await trio.sleep(PING_TIMEOUT / 2)
+                instance.says("still here")
+    assert scope.cancelled_caught
+    assert instance.pings == 0
 
 
 async def test_an_instance_that_answers_pings_or_says_something_stays(run, autojump_clock):

@@ -37,9 +37,10 @@ class Server:
         self.events = []
 
     async def next(self):
-        while not self.events:
-            self.wire.receive_data(bytes(await self.stream.receive_some()) or None)
-            self.events = list(self.wire.events())
+        with trio.fail_after(SOON):
+            while not self.events:
+                self.wire.receive_data(bytes(await self.stream.receive_some()) or None)
+                self.events = list(self.wire.events())
         return self.events.pop(0)
 
     async def send(self, *events):
@@ -51,6 +52,13 @@ async def pair():
     """A client and a server that have shaken hands."""
     ours, theirs = memory_stream_pair()
     websocket, server = WebSocket(ours), Server(theirs)
+    with trio.fail_after(SOON):
+        await shake_hands(websocket, server)
+    assert websocket.subprotocol == "two"
+    return websocket, server
+
+
+async def shake_hands(websocket, server):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(websocket.handshake, "echo:1", "/ws?x=1", ["one", "two"], [(b"x-user-id", b"me")], "echo")
         request = await server.next()
@@ -58,8 +66,6 @@ async def pair():
         assert (request.target, request.host, request.subprotocols) == ("/ws?x=1", "echo:1", ["one", "two"])
         assert (b"x-user-id", b"me") in request.extra_headers
         await server.send(AcceptConnection(subprotocol="two"))
-    assert websocket.subprotocol == "two"
-    return websocket, server
 
 
 async def test_a_message_in_parts_arrives_whole(pair):
@@ -90,7 +96,7 @@ async def test_pings_are_answered_and_answers_to_ours_are_a_sign_of_life(pair, m
 async def test_the_others_close_is_answered_and_told(pair):
     websocket, server = pair
     await server.send(CloseConnection(4000, "bye"))
-    with pytest.raises(WebSocketClosed) as caught:
+    with pytest.raises(WebSocketClosed) as caught, trio.fail_after(SOON):
         await websocket.receive()
     assert (caught.value.code, caught.value.reason) == (4000, "bye")
     assert isinstance(await server.next(), CloseConnection)

@@ -5,17 +5,18 @@ httpx's interface cannot have that, since its answer is handed out when nobody i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-import trio
 
-from uait.calls import http1
-from uait.calls.http1 import TOGETHER_BYTES, Connection, StaleConnection, render_head
-from uait.calls.inprocess import CLOSE_TIMEOUT, Content, RawHeaders
+from uait.calls import answer as http1
+from uait.calls.answer import StaleConnection
+from uait.calls.http1 import TOGETHER_BYTES, Connection, Origin
+from uait.calls.inprocess import Content, RawHeaders
 from uait.calls.lifetime import open_helpers
-from uait.calls.pool import Origin, Pool
+from uait.calls.pool import Pool
+from uait.calls.question import Question, render
 from uait.errors import UpstreamError
 
 CONNECT_TIMEOUT = 5.0
@@ -33,9 +34,8 @@ class NoAnswer(Exception):
 async def connect(pool: Pool, origin: Origin) -> Connection:
     """Open a connection. Raises `NotSent` where there is nobody, or not in time."""
     try:
-        with trio.fail_after(CONNECT_TIMEOUT):
-            return await pool.connect(origin)
-    except (httpx.ConnectError, trio.TooSlowError, ValueError) as error:  # ValueError: it is no host name
+        return await pool.connect(origin, CONNECT_TIMEOUT)
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise NotSent from error
 
 
@@ -71,18 +71,13 @@ class _Upload:
         self._connection = connection
         self._answer = answer
 
-    async def run(self, head: bytes, content: bytes | AsyncIterable[bytes], length: int | None) -> None:
-        """Send it all, in chunks or as `length` bytes, and close `content` where it is a generator."""
-        body = content if isinstance(content, bytes) or length is None else _HeldTo(content, length)
+    async def run(self, question: Question, content: bytes | AsyncIterable[bytes]) -> None:
+        """Send it all, in chunks or as many bytes as the head says."""
         try:
-            await self._connection.send_long(head, body, self._answer)
+            await self._connection.send(question, content, self._answer)
         except Exception as error:
             self.error = error
             self._connection.close()  # which ends the wait for the answer
-        finally:
-            if isinstance(content, AsyncGenerator):
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
-                    await content.aclose()
 
 
 @asynccontextmanager
@@ -108,51 +103,28 @@ async def open_answer(
     """
     origin = ("http", host, port)
     content = content or b""
-    length = next((int(value) for key, value in headers if key == b"content-length"), None)
-    if length is None and not isinstance(content, bytes):
+    if not isinstance(content, bytes) and all(key != b"content-length" for key, _ in headers):
         headers = [*headers, (b"transfer-encoding", b"chunked")]
-    head = render_head(method, target, headers)
+    question = render(method, target, headers)
     connection = pool.take(origin) or await connect(pool, origin)
 
     def release(answer: http1.Answer) -> None:
-        pool.give_back(origin, connection, reusable=answer.frees_connection)
+        pool.give_back(connection, reusable=answer.frees_connection)
 
-    answer = http1.Answer(connection, method, release)
+    answer = http1.Answer(connection, question, release)
     upload = _Upload(connection, answer)
     try:
         async with open_helpers("the caller closed the answer") as nursery:
             if isinstance(content, bytes) and len(content) <= TOGETHER_BYTES:
-                await connection.send(head + content, answer)
+                await connection.send(question, content, answer)
             else:
-                nursery.start_soon(upload.run, head, content, length)
+                nursery.start_soon(upload.run, question, content)
             try:
                 await answer.read_head()
             except (StaleConnection, httpx.TransportError) as error:
                 if upload.error is not None:
                     raise upload.error from None
-                raise NoAnswer from error
+                raise (NotSent if answer.untouched else NoAnswer) from error
             yield Answer(answer, upload, name)
     finally:
         await answer.aclose()
-
-
-class _HeldTo:
-    """The parts of `content`, which has to have `length` bytes: one more would be taken for the next request, one less would leave the peer waiting."""
-
-    def __init__(self, content: AsyncIterable[bytes], length: int) -> None:
-        self._parts = aiter(content)
-        self._left = length
-
-    def __aiter__(self) -> _HeldTo:
-        return self
-
-    async def __anext__(self) -> bytes:
-        part = await anext(self._parts, b"")
-        self._left -= len(part)
-        if self._left < 0:
-            raise ValueError("the body is longer than its Content-Length")
-        if part:
-            return part
-        if self._left:
-            raise ValueError("the body is shorter than its Content-Length")
-        raise StopAsyncIteration

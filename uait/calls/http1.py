@@ -6,34 +6,39 @@ synchronous call, so that it needs no shield when a scope is cancelled.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterable, Callable, Iterable
+import math
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from contextlib import suppress
 
-import httptools
 import httpx
 import trio
 
-HEAD_BYTES = 128 * 1024
-"""How long an answer's head may be."""
+from uait.calls.answer import Answer, StaleConnection
+from uait.calls.inprocess import CLOSE_TIMEOUT
+from uait.calls.question import Question, WrongLength, render
 
 TOGETHER_BYTES = 64 * 1024
 """Up to here a body goes out in one piece with its head, and before the answer is waited for."""
 
+PIECE_BYTES = 256 * 1024
+"""How much has to go out within one write timeout."""
+
 _READ_BYTES = 64 * 1024
-_FORBIDDEN = re.compile(rb"[\r\n\0]")
 
-
-class StaleConnection(Exception):
-    """A connection that had been used before was closed by the other side before a byte of this answer came."""
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
 
 class Connection:
     """A connected stream. Whoever opened it calls `close`, also in the middle of anything."""
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+    def __init__(self, origin: Origin, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        self.origin = origin
         self.stream = stream
         self.used = False
         self.idle_since = 0.0
+        self._secure = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
     def close(self) -> None:
@@ -42,39 +47,76 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether an idle connection has neither been closed by the other side nor received what nobody asked for."""
-        return self._socket.fileno() >= 0 and not self._socket.is_readable()
+        if self._socket.fileno() < 0 or self._socket.is_readable():
+            return False
+        # What came over TLS behind an answer has left the socket, and the stream does not tell of it: without a look into it, no connection serves twice.
+        incoming = getattr(self._secure, "_incoming", None)
+        return self._secure is None or (incoming is not None and not incoming.pending and not self._secure.pending())
 
-    async def exchange(self, request: httpx.Request, release: Callable[[Answer], None]) -> Answer:
+    async def receive(self) -> bytes:
+        """What has come; b"" at the end.
+
+        Raises:
+            httpx.ReadError: the connection broke, or was closed here.
+        """
+        try:
+            if self._secure is not None:
+                return bytes(await self._secure.receive_some(_READ_BYTES))
+            while (fd := self._socket.fileno()) >= 0:
+                # trio's socket would first try to read, which is in vain after a question, and wait its turn once more after it was not.
+                await trio.lowlevel.wait_readable(fd)
+                try:
+                    return os.read(fd, _READ_BYTES)
+                except BlockingIOError:
+                    pass
+            raise httpx.ReadError("the connection has been closed")
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpx.ReadError(str(error) or "the connection broke") from error
+
+    async def exchange(
+        self, request: httpx.Request, release: Callable[[Answer], None], times: Mapping[str, float | None]
+    ) -> Answer:
         """Send `request` and read the head of its answer.
 
-        An answer that comes before the body is sent ends the sending. When this raises or is cancelled, the connection is of no further use: close it.
+        An answer that refuses the request before its body is sent ends the sending. When this raises or is cancelled, the connection is of no further use: close it.
 
         Args:
+            request: what to send.
             release: called once, when the answer is closed.
+            times: seconds: `read` for each wait for a part of the answer once the request is out, `write` for each `PIECE_BYTES` of the request.
 
         Raises:
             StaleConnection: see there.
-            httpx.TransportError: it broke, or the other side does not speak HTTP.
+            httpx.TransportError: it broke, or not in time, or the other side does not speak HTTP.
         """
-        head = render_head(request.method, request.url.raw_path, request.headers.raw)
-        answer = Answer(self, request.method, release)
+        target = request.extensions.get("target") or request.url.raw_path
+        question = render(request.method, target, request.headers.raw)
+        answer = Answer(self, question, release, times.get("read"))
         try:
             body = request.content
         except httpx.RequestNotRead:
             body = None
         if body is not None and len(body) <= TOGETHER_BYTES:
-            await self.send(head + body, answer)
+            await self.send(question, body, answer, times.get("write"))
             await answer.read_head()
-            return answer
+        else:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            await self._exchange_long(question, request.stream if body is None else body, answer, times.get("write"))
+        return answer
+
+    async def _exchange_long(
+        self, question: Question, body: bytes | AsyncIterable[bytes], answer: Answer, timeout: float | None
+    ) -> None:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
 
             async def send() -> None:
                 nonlocal failure
                 try:
-                    assert isinstance(request.stream, httpx.AsyncByteStream)
-                    await self.send_long(head, request.stream if body is None else body, answer)
+                    await self.send(question, body, answer, timeout)
                 except Exception as error:
+                    if answer.status and isinstance(error, httpx.WriteTimeout):
+                        return  # it has been answered without being read
                     failure = error
                     nursery.cancel_scope.cancel(reason="the request's body failed")
 
@@ -83,168 +125,76 @@ class Connection:
                 await answer.read_head()
             except (httpx.TransportError, StaleConnection) as error:
                 failure = error
-            nursery.cancel_scope.cancel(reason="the answer has come")
+            if answer.status >= 300 or failure is not None:
+                nursery.cancel_scope.cancel(reason="nobody wants the rest of the body")
         if failure is not None:
             raise failure
-        return answer
 
-    async def send(self, data: bytes, answer: Answer) -> None:
-        """Send a request, or a part of it. What goes wrong is noted: the other side may have answered before it closed, and if not, reading says so."""
-        try:
-            await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            answer.sending_failed = True
+    async def send(
+        self, question: Question, body: bytes | AsyncIterable[bytes], answer: Answer, timeout: float | None = None
+    ) -> None:
+        """Send a request. That the connection broke is noted in `answer`: the other side may have said why before it closed, and if not, reading tells.
 
-    async def send_long(self, head: bytes, body: bytes | AsyncIterable[bytes], answer: Answer) -> None:
-        """Send a request while its answer is waited for, or read."""
-        answer.sending = True
+        Args:
+            question: its head.
+            body: a generator is closed in whatever way this ends.
+            answer: learns how far this has come.
+            timeout: seconds for each `PIECE_BYTES`.
+
+        Raises:
+            httpx.WriteTimeout: a piece was not taken in time.
+            WrongLength: the body is not as long as the head says.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()  # sending does not wait for anything that would notice
         if isinstance(body, bytes):
-            await self.send(head + body, answer)
+            await self._write(question.head + question.framed(body), answer, timeout)
         else:
-            await self._send_parts(head, body, answer)
-        answer.sending = answer.sending_failed
+            await self._send_parts(question, body, answer, timeout)
+        answer.sent()
 
-    async def _send_parts(self, head: bytes, body: AsyncIterable[bytes], answer: Answer) -> None:
-        chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
-        await self.send(head, answer)
-        async for part in body:
-            if part and not answer.sending_failed:
-                await self.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part, answer)
-        if chunked and not answer.sending_failed:
-            await self.send(b"0\r\n\r\n", answer)
+    async def _send_parts(
+        self, question: Question, body: AsyncIterable[bytes], answer: Answer, timeout: float | None
+    ) -> None:
+        left = question.length or 0
+        parts = aiter(body)
+        try:
+            await self._write(question.head, answer, timeout)
+            while not answer.broken and (part := await anext(parts, None)) is not None:
+                left -= len(part)
+                if question.chunked:
+                    part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+                elif left < 0:
+                    raise WrongLength("the body is longer than its Content-Length")
+                await trio.lowlevel.checkpoint()
+                await self._write(part, answer, timeout)
+            if question.chunked:
+                await self._write(b"0\r\n\r\n", answer, timeout)
+            elif left and not answer.broken:
+                raise WrongLength("the body is shorter than its Content-Length")
+        finally:
+            if isinstance(parts, AsyncGenerator):
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+                    await parts.aclose()
 
-
-class Answer(httpx.AsyncByteStream):
-    """An answer as it comes: the head after `read_head`, then an async iterator of the body's pieces as they arrive.
-
-    Attributes:
-        complete: the body was read to its end.
-        reusable: nothing in the answer forbids that the connection serves again.
-        sending: not all of the request is out yet.
-    """
-
-    def __init__(self, connection: Connection, method: str, release: Callable[[Answer], None]) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-        self.reusable = True
-        self.sending = False
-        self.sending_failed = False
-        self._release: Callable[[Answer], None] | None = release
-        self._connection = connection
-        self._without_body = method == "HEAD"
-        self._has_head = False
-        self._until_close = True
-        self._keep_alive = False
-        self._pieces: list[bytes] = []
-        self._parser = httptools.HttpResponseParser(self)
-
-    @property
-    def frees_connection(self) -> bool:
-        """Whether the connection can serve another question now."""
-        return self.complete and self.reusable and not self.sending
-
-    # What httptools calls while it parses.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200:
-            self.headers = []
+    async def _write(self, data: bytes, answer: Answer, timeout: float | None) -> None:
+        if answer.broken:
             return
-        self.status = status
-        self._has_head = True
-        self._until_close = not any(
-            name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.headers
-        )
-        self._keep_alive = self._parser.should_keep_alive()
-        if self._without_body:
-            self.complete = True
-            self.reusable = False
-
-    def on_body(self, data: bytes) -> None:
-        if data:
-            self._pieces.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._has_head:
-            self.complete = True
-            self.reusable = self.reusable and self._keep_alive
-
-    async def read_head(self) -> None:
-        """Read until the head is there. Interim answers (1xx) are passed over."""
-        read = 0
-        while not self._has_head:
-            try:
-                data = await self._receive()
-            except httpx.ReadError:
-                if self._connection.used and not read:
-                    raise StaleConnection from None
-                raise
-            if not data:
-                if self._connection.used and not read:
-                    raise StaleConnection
-                raise httpx.RemoteProtocolError("the connection was closed before there was an answer")
-            read += len(data)
-            self._parse(data)
-            if read > HEAD_BYTES and not self._has_head:
-                raise httpx.RemoteProtocolError(f"the head of the answer is longer than {HEAD_BYTES} bytes")
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self.complete:
-                raise StopAsyncIteration
-            data = await self._receive()
-            if data:
-                self._parse(data)
-            elif self._until_close:
-                self.complete, self.reusable = True, False
-            else:
-                raise httpx.RemoteProtocolError("the connection was closed before the answer was complete")
-        if len(self._pieces) == 1:
-            return self._pieces.pop()
-        # Chunks that came together go on together.
-        data = b"".join(self._pieces)
-        self._pieces.clear()
-        return data
-
-    async def aclose(self) -> None:
-        """Let go of the connection: it serves again where the answer was read to its end, and is closed otherwise. Idempotent; never waits."""
-        release, self._release = self._release, None
-        if release is not None:
-            release(self)
-
-    def _parse(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.reusable = False
-            if not self.complete:
-                raise httpx.RemoteProtocolError(f"this is not an HTTP answer: {error}") from None
-
-    async def _receive(self) -> bytes:
-        try:
-            return bytes(await self._connection.stream.receive_some(_READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.ReadError(str(error) or "the connection broke") from error
-
-
-def render_head(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The request line and headers.
-
-    Raises:
-        httpx.LocalProtocolError: something in it would break the message apart.
-    """
-    parts = [method.encode("ascii"), target]
-    lines = [b"%b %b HTTP/1.1" % (parts[0], parts[1])]
-    for name, value in headers:
-        parts += (name, value)
-        lines.append(b"%b: %b" % (name, value))
-    if _FORBIDDEN.search(b"".join(parts)) or b" " in parts[1]:
-        raise httpx.LocalProtocolError("a line break or NUL in the request's target or headers")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+            sent = 0
+            if self._secure is None:
+                # Nearly always the system takes it all, and half of what `send_all` costs is being ready to wait.
+                with suppress(BlockingIOError):
+                    sent = os.write(self._socket.fileno(), data)
+            answer.untouched = False
+            if sent == len(data):
+                return
+            rest = memoryview(data)
+            while sent < len(data):
+                deadline = math.inf if timeout is None else trio.current_time() + timeout
+                with trio.CancelScope(deadline=deadline) as patience:
+                    await self.stream.send_all(rest[sent : sent + PIECE_BYTES])
+                if patience.cancelled_caught:
+                    raise httpx.WriteTimeout("the request was not taken in time")
+                sent += PIECE_BYTES
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            answer.broken = True

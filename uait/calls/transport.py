@@ -1,43 +1,66 @@
-"""An httpx transport over pooled trio streams: httpx's interface, none of its pool's cost (which grows with what is under way)."""
+"""An httpx transport over pooled trio streams: httpx's interface, none of its pool's cost (which grows with what is under way).
+
+Where it does as httpx's own transport does and where it means not to is told, and tested, in `tests/calls/test_differences.py`.
+"""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
 
 import httpx
-import trio
 
-from uait.calls.http1 import Answer, Connection, StaleConnection
-from uait.calls.pool import Origin, Pool
-
-T = TypeVar("T")
+from uait.calls.answer import Answer, StaleConnection
+from uait.calls.http1 import Connection, Origin
+from uait.calls.pool import Pool
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 REPLAYABLE = "uait.replayable"
 """Request extension: True allows to send a POST again when a pooled connection turns out to be closed before a byte of the answer came."""
 
+_PORTS = {"http": 80, "https": 443}
+
 
 class TrioTransport(httpx.AsyncBaseTransport):
-    """Speaks HTTP/1.1, plain or TLS. No proxies, no HTTP/2.
+    """Speaks HTTP/1.1, plain or TLS. What goes through a proxy, or over HTTP/2, is left to httpx's own transport.
 
-    Times come from httpx's own request extension: `connect` covers name, connection and TLS, `read` the wait for the head and for each piece, `write` is not counted apart. An answer that is not read to its end, or
-    whose reader is cancelled, has its connection closed; `aclose` on it never waits.
+    Times come from httpx's own request extension: `pool` covers the wait for a place at the origin, `connect` name, connection and TLS, `write` each 256 KiB of the request, `read` each wait for more of the answer once
+    the request is out. A request whose kept connection turns out to be closed is sent once more, over a new one, where nothing of it was taken, or where sending it twice does what sending it once does.
+
+    An answer that is not read to its end, or whose reader is cancelled, has its connection closed; `aclose` on it never waits. An answer that nobody closes keeps its place at the origin. A generator that is a request's body is the caller's to close, where the request may end before it: httpx wraps it so that nobody else can.
 
     Args:
+        per_origin: requests under way to one origin; up to 1024 more wait, first come, first served.
         idle_per_origin: connections kept open for the next question to the same origin.
         idle_timeout: seconds they are kept.
-        ssl_context: for `https:`; the default one verifies certificates, and is made at the first need.
+        ssl_context: for `https:`; the default one verifies certificates by the system's authorities, and is made at the first need.
+        http2: leave `https:` to httpx's own transport, and let it offer HTTP/2.
+        trust_env: heed `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` as they are now, and `NO_PROXY`.
     """
 
     def __init__(
-        self, *, idle_per_origin: int = 64, idle_timeout: float = 15.0, ssl_context: ssl.SSLContext | None = None
+        self,
+        *,
+        per_origin: int = 512,
+        idle_per_origin: int = 64,
+        idle_timeout: float = 15.0,
+        ssl_context: ssl.SSLContext | None = None,
+        http2: bool = False,
+        trust_env: bool = True,
     ) -> None:
-        self._pool = Pool(idle_per_origin=idle_per_origin, idle_timeout=idle_timeout, ssl_context=ssl_context)
+        self._pool = Pool(
+            per_origin=per_origin,
+            idle_per_origin=idle_per_origin,
+            idle_timeout=idle_timeout,
+            ssl_context=ssl_context,
+        )
+        self._ssl_context = ssl_context
+        self._http2 = http2
+        self._proxies = _environment_proxies() if trust_env else {}
+        self._others: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Ask, and return the answer as soon as its head is there. Its `stream` is an `Answer`, which can be iterated directly.
@@ -46,63 +69,65 @@ class TrioTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: no connection, or it broke, or the other side does not speak HTTP.
         """
         url = request.url
-        if url.scheme not in ("http", "https") or not url.host:
-            raise httpx.UnsupportedProtocol(f"cannot connect to {url.scheme}:", request=request)
-        origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
-        times = request.extensions.get("timeout", {})
-        with _about(request):
-            connection = self._pool.take(origin) or await self._connect(origin, times.get("connect"))
-            while True:
-                try:
-                    exchange = partial(connection.exchange, request, self._releaser(origin, connection))
-                    answer = await _limited(exchange, times.get("read"), httpx.ReadTimeout("no answer in time"))
-                    break
-                except StaleConnection:
-                    connection.close()
-                    if not _may_repeat(request):
-                        raise httpx.RemoteProtocolError(
-                            "the connection was closed before there was an answer"
-                        ) from None
-                    connection = await self._connect(origin, times.get("connect"))
-                except BaseException:
-                    connection.close()
-                    raise
-        stream = answer if times.get("read") is None else _Timed(answer, times["read"], request)
-        return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
+        scheme, host = url.scheme, url.raw_host.decode("ascii")
+        if scheme not in _PORTS or not host:
+            raise httpx.UnsupportedProtocol(f"cannot connect to {scheme}:", request=request)
+        if self._proxies or self._http2:
+            other = self._other(scheme, host, url.port)
+            if other is not None:
+                return await other.handle_async_request(request)
+        origin = (scheme, host, url.port or _PORTS[scheme])
+        times = request.extensions.get("timeout") or {}
+        await self._pool.enter(origin, times.get("pool"))
+        try:
+            answer = await self._ask(request, origin, times)
+        except BaseException:
+            self._pool.leave(origin)
+            raise
+        extensions = {"http_version": answer.http_version, "reason_phrase": answer.reason}
+        return httpx.Response(
+            answer.status, headers=answer.headers, stream=answer, request=request, extensions=extensions
+        )
+
+    async def _ask(self, request: httpx.Request, origin: Origin, times: Mapping[str, float | None]) -> Answer:
+        connection = self._pool.take(origin)
+        if connection is not None:
+            try:
+                return await self._exchange(connection, request, times)
+            except StaleConnection as stale:
+                if not stale.untouched and not _may_repeat(request):
+                    raise httpx.RemoteProtocolError("the connection was closed before there was an answer") from None
+        return await self._exchange(await self._pool.connect(origin, times.get("connect")), request, times)
+
+    async def _exchange(
+        self, connection: Connection, request: httpx.Request, times: Mapping[str, float | None]
+    ) -> Answer:
+        try:
+            return await connection.exchange(request, partial(self._pool.release, connection), times)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _other(self, scheme: str, host: str, port: int | None) -> httpx.AsyncHTTPTransport | None:
+        """httpx's own transport, where the question is not ours to ask."""
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        authority = f"[{host}]:{port or _PORTS[scheme]}" if ":" in host else f"{host}:{port or _PORTS[scheme]}"
+        if proxy is not None and urllib.request.proxy_bypass(authority):
+            proxy = None
+        if proxy is None and not (self._http2 and scheme == "https"):
+            return None
+        other = self._others.get(proxy)
+        if other is None:
+            verify: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
+            other = httpx.AsyncHTTPTransport(verify=verify, http2=self._http2, proxy=proxy)
+            self._others[proxy] = other
+        return other
 
     async def aclose(self) -> None:
         """Close the idle connections. Those in use are closed when their answers are."""
         self._pool.close()
-
-    def _releaser(self, origin: Origin, connection: Connection) -> Callable[[Answer], None]:
-        def release(answer: Answer) -> None:
-            self._pool.give_back(origin, connection, reusable=answer.frees_connection)
-
-        return release
-
-    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
-        return await _limited(
-            lambda: self._pool.connect(origin), timeout, httpx.ConnectTimeout("no connection in time")
-        )
-
-
-class _Timed(httpx.AsyncByteStream):
-    """An answer each of whose pieces has to come within `timeout` seconds."""
-
-    def __init__(self, answer: Answer, timeout: float, request: httpx.Request) -> None:
-        self._answer = answer
-        self._timeout = timeout
-        self._request = request
-
-    def __aiter__(self) -> _Timed:
-        return self
-
-    async def __anext__(self) -> bytes:
-        with _about(self._request):
-            return await _limited(self._answer.__anext__, self._timeout, httpx.ReadTimeout("nothing more came in time"))
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
+        for other in self._others.values():
+            await other.aclose()
 
 
 def _may_repeat(request: httpx.Request) -> bool:
@@ -115,21 +140,11 @@ def _may_repeat(request: httpx.Request) -> bool:
     return True
 
 
-async def _limited(work: Callable[[], Awaitable[T]], timeout: float | None, late: httpx.TimeoutException) -> T:
-    if timeout is None:
-        return await work()
-    try:
-        with trio.fail_after(timeout):
-            return await work()
-    except trio.TooSlowError:
-        raise late from None
-
-
-@contextmanager
-def _about(request: httpx.Request) -> Iterator[None]:
-    """Name the request in what is raised, as httpx's users expect."""
-    try:
-        yield
-    except httpx.RequestError as error:
-        error.request = request
-        raise
+def _environment_proxies() -> dict[str, str]:
+    """Scheme, or "all", to the URL of its proxy."""
+    found = urllib.request.getproxies()
+    return {
+        name: url if "://" in url else f"http://{url}"
+        for name, url in found.items()
+        if name in ("http", "https", "all")
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import trio
 
@@ -64,6 +64,7 @@ class _Tunnel:
         self._send = send
         self._scope = trio.CancelScope()
         self._handing_over = False
+        self._pinging = False
         self._goodbye: tuple[int, str | None] | None = (GOING_AWAY, None)
 
     async def run(self) -> None:
@@ -71,7 +72,7 @@ class _Tunnel:
             with self._scope:
                 async with open_helpers("one side has left") as nursery:
                     nursery.start_soon(self._from_client)
-                    nursery.start_soon(self._heartbeat)
+                    nursery.start_soon(self._heartbeat, nursery)
                     await self._from_instance()
         finally:
             if self._goodbye is not None:
@@ -104,20 +105,25 @@ class _Tunnel:
             await self._send({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
             self._handing_over = False
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(PING_INTERVAL)
             asked = trio.current_time()
-            try:
-                await self._websocket.ping()
-            except WebSocketClosed:
-                return  # `_from_instance` tells the client
+            if not self._pinging:
+                # Not here: an instance that does not read lets nobody send, and cutting a frame off would break the connection of one that is merely slow.
+                self._pinging = True
+                nursery.start_soon(self._ping)
             await trio.sleep(PING_TIMEOUT)
             # While a slow client takes its time, nothing more is read from the instance, its answer included.
             if self._websocket.last_heard < asked and not self._handing_over:
                 await self._close_client(WebSocketClosed(ABNORMAL))
                 self._scope.cancel(reason="the instance does not answer pings")
                 return
+
+    async def _ping(self) -> None:
+        with suppress(WebSocketClosed):  # `_from_instance` tells the client
+            await self._websocket.ping()
+        self._pinging = False
 
     async def _close_client(self, closed: WebSocketClosed) -> None:
         self._goodbye = None
