@@ -495,9 +495,10 @@ async def test_an_answer_can_come_before_the_body_was_taken(connect, answer):
 
 
 async def test_what_the_body_raises_is_raised_to_the_caller(connect):
-    ended = trio.Event()
+    begun, ended = trio.Event(), trio.Event()
 
     async def app(scope, receive, send):
+        begun.set()
         try:
             await read_all(receive)
         finally:
@@ -506,6 +507,7 @@ async def test_what_the_body_raises_is_raised_to_the_caller(connect):
 
     async def parts():
         yield b"one"
+        await begun.wait()
         raise LookupError("mine")
 
     async with connect(app) as client:

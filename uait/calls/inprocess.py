@@ -16,12 +16,12 @@ from urllib.parse import unquote
 import httpx
 import trio
 
-from uait.calls.isolation import run_in_context
 from uait.calls.lifetime import open_helpers
 from uait.errors import APIError, InternalError, UpstreamError
 from uait.server.asgi import ASGIApp, Message, Scope
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.server.disconnect import Disconnect
+from uait.server.isolation import run_in_context
 
 Content: TypeAlias = bytes | AsyncIterable[bytes] | None
 """A request body: whole, or as it comes."""

@@ -30,6 +30,8 @@ class _State(Enum):
     BODY = auto()
     TRAILERS = auto()
     """The body is complete, and the app has announced trailers."""
+    ENDING = auto()
+    """All of the answer has been taken, and is on its way. Until it is with the system the app must not hear of the end: many take that for the client's leaving and stop."""
     ANSWERED = auto()
     OVER = auto()
     """Nothing of what the app sends goes anywhere any more."""
@@ -88,7 +90,7 @@ class Exchange:
     async def receive(self) -> Message:
         """ASGI's: the request's body, piece by piece, then the disconnect."""
         request, connection = self.request, self._connection
-        while self._state is _State.REQUEST or self._state is _State.BODY or self._state is _State.TRAILERS:
+        while self._state is not _State.ANSWERED and self._state is not _State.OVER:
             if self._taken > connection.site.limits.body_bytes:
                 connection.refuse(PayloadTooLarge())
                 break
@@ -120,18 +122,23 @@ class Exchange:
         if kind == "http.response.body" and state is _State.BODY:
             more = message.get("more_body", False)
             data = self._frame(message.get("body", b""), more)
-            if data or more:
-                await self._connection.write(data, last=not more)
+            ending = self._state is _State.ENDING
+            if data or not ending:
+                await self._connection.write(data, last=ending)
+            if self._state is _State.ENDING:
+                self._finish(_State.ANSWERED)
+                if more:  # an answer without a body is complete, however long the app would go on
+                    self._connection.stop_app("its answer has no body")
         elif kind == "http.response.start" and state is _State.REQUEST:
             if data := self._begin(message):
                 await self._connection.write(data)
-        elif state is _State.OVER or state is _State.ANSWERED:
+        elif state in (_State.ENDING, _State.ANSWERED, _State.OVER):
             # Slowly, so that an app that sends in a loop keeps nobody else from running.
             await trio.sleep(PAUSE)
         elif kind == "http.response.trailers" and state is _State.TRAILERS:
-            if not message.get("more_trailers", False):
-                self._finish(_State.ANSWERED)
             await self._connection.write(make_trailers(message.get("headers", ())), last=True)
+            if self._state is _State.TRAILERS:
+                self._finish(_State.ANSWERED)
         elif kind == "http.response.early_hint" and state is _State.REQUEST:
             if self.scope["http_version"] == "1.1":
                 await self._connection.write(make_early_hints(message["links"]))
@@ -172,15 +179,9 @@ class Exchange:
         elif head.framing is Framing.CLOSE:
             data = body
         else:
-            data, self._held = self._held, b""
-            if more:  # the answer is complete all the same, however long the app would go on
-                self._connection.stop_app("its answer has no body")
-                more = False
+            data, self._held, more = self._held, b"", False
         if not more:
-            if self._trailers:
-                self._state = _State.TRAILERS
-            else:
-                self._finish(_State.ANSWERED)
+            self._state = _State.TRAILERS if self._trailers else _State.ENDING
         return data
 
 

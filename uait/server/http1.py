@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from enum import Enum, auto
 from typing import Any
 
@@ -31,6 +32,7 @@ from uait.server.drain import Phase
 from uait.server.exchange import Exchange
 from uait.server.guard_http import call_http
 from uait.server.head import Head, check_head
+from uait.server.isolation import run_in_context
 from uait.server.parser import Parser, Request
 from uait.server.refusal import error_for
 from uait.server.watch import open_watch
@@ -193,14 +195,18 @@ class Connection:
     async def _answer(self, request: Request, head: Head) -> bool:
         """Have the app answer. Returns whether the connection can go on."""
         exchange = self._exchange = Exchange(self, request, head)
-        arguments = self.site.app, exchange.scope, exchange.receive, exchange.send, self.site.log, exchange
+        # In a context of its own, as a task would have: what one request leaves in its context variables is not the next one's.
+        call = run_in_context(
+            copy_context(),
+            call_http(self.site.app, exchange.scope, exchange.receive, exchange.send, self.site.log, exchange),
+        )
         if request.method == b"HEAD":
             # The one kind of request whose answer may be complete while the app still wants to say more.
             with trio.CancelScope() as self._app_scope:
-                await call_http(*arguments)
+                await call
             self._app_scope = None
         else:
-            await call_http(*arguments)
+            await call
         if not exchange.answered or exchange.head is None:
             return False
         if not request.whole:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from types import CodeType
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any
 
 import trio
 
+from uait.server.isolation import run_in_context
+
 _TRIO = os.path.dirname(trio.__file__)
+_RUN_IN_CONTEXT: CodeType = run_in_context.__code__
 
 
 def where(task: trio.lowlevel.Task) -> str:
@@ -23,10 +28,23 @@ def _leaves(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
 
 def _place(task: trio.lowlevel.Task) -> str:
     last: tuple[CodeType, int] | None = None
-    for frame, line in task.iter_await_frames():
+    for frame, line in _await_frames(task.coro):
         if not frame.f_code.co_filename.startswith(_TRIO):
             last = frame.f_code, line
     if last is None:
         return task.name
     code, line = last
     return f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{line})"
+
+
+def _await_frames(awaitable: Any) -> Iterator[tuple[FrameType, int]]:
+    """As trio's `Task.iter_await_frames`, but through `run_in_context`, too, which does not await what it runs."""
+    while awaitable is not None:
+        frame: FrameType | None = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
+        if frame is None:
+            return
+        yield frame, frame.f_lineno
+        if frame.f_code is _RUN_IN_CONTEXT:
+            awaitable = frame.f_locals.get("coroutine")
+        else:
+            awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)

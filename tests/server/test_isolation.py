@@ -7,7 +7,7 @@ import weakref
 import pytest
 import trio
 
-from uait.calls.isolation import run_in_context
+from uait.server.isolation import run_in_context
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
