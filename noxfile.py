@@ -5,6 +5,8 @@ Arguments behind `--` go to pytest: `nox -s tests-3.13 -- tests/settings -x`.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +60,25 @@ def system(session: nox.Session) -> None:
 def hostile(session: nox.Session) -> None:
     """What no honest client would send."""
     pytest(session, "-m", "hostile")
+
+
+@nox.session(python=BOTH_LINES[-1])
+def autobahn(session: nox.Session) -> None:
+    """Autobahn's fuzzing client for WebSockets, which runs under Python 2.7 only. Behind `--`: arguments of tests/server/autobahn.py, such as `--kind hypercorn` or `--exclude '9.*' '12.*' '13.*'`."""
+    python2 = shutil.which("python2.7")
+    if python2 is None or subprocess.run([python2, "--version"], capture_output=True).returncode != 0:
+        session.error(
+            "Autobahn's testsuite needs Python 2.7, and there is no python2.7 (pyenv has 2.7.18; PYENV_VERSION=2.7.18:3.13.0 shows both)"
+        )
+    base = Path(session.create_tmp()).resolve()
+    wstest = base / "bin" / "wstest"
+    environment = {"PYTHONUSERBASE": str(base)}
+    if not wstest.exists():
+        # Not `--target`, which breaks the namespace packages of zope.
+        pinned = "autobahntestsuite==25.10.1"
+        session.run(python2, "-m", "pip", "install", "--quiet", "--user", pinned, external=True, env=environment)
+    session.install(".[test]")
+    session.run("python", "tests/server/autobahn.py", str(wstest), *session.posargs, env=environment)
 
 
 @nox.session(python=BOTH_LINES[-1])
