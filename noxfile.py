@@ -90,7 +90,8 @@ def soak(session: nox.Session) -> None:
 @nox.session(python=BOTH_LINES[-1])
 def bench(session: nox.Session) -> None:
     """Print the numbers of tests/benchmarks (all, or those named behind `--`), each beside its baseline."""
-    session.install(".[test]")
+    # What the servers are measured beside; nothing of uait needs it.
+    session.install(".[test]", "uvicorn", "uvloop", "httptools", "starlette", "websockets")
     named = session.posargs or sorted(str(file) for file in Path("tests/benchmarks").glob("[!_]*.py"))
     for file in named:
         session.run("python", file)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from quart import websocket
 from quart_trio import QuartTrio
-from serving import exists, speaker
+from serving import KINDS
 
 from uait.server import ServerLimits, bind, open_server
 
@@ -64,7 +64,7 @@ async def run(wstest: str, kind: str, name: str, cases: list[str], exclude: list
     # The cases go up to 16 MB in one message, and take their time.
     limits = ServerLimits(message_bytes=20_000_000, send_timeout=60.0)
     with tempfile.TemporaryDirectory() as directory, trio.move_on_after(MINUTES * 60) as patience:
-        async with open_server(app, sockets, limits=limits, speak=speaker(kind)) as server:
+        async with open_server(app, sockets, limits=limits, speak=KINDS[kind]) as server:
             spec = {
                 "outdir": directory,
                 "servers": [{"agent": name, "url": server.addresses[0].replace("http", "ws", 1)}],
@@ -112,7 +112,6 @@ def main() -> None:
     good = [
         trio.run(run, arguments.wstest, kind, name, arguments.cases, arguments.exclude)
         for kind in arguments.kind
-        if exists(kind)
         for name in arguments.app
     ]
     sys.exit(not (good and all(good)))
