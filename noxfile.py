@@ -83,8 +83,8 @@ def autobahn(session: nox.Session) -> None:
 
 @nox.session(python=BOTH_LINES[-1])
 def soak(session: nox.Session) -> None:
-    """Many minutes of load: does memory stay, does everything that was started end."""
-    pytest(session, "-m", "soak")
+    """An hour of mixed load, or as many minutes as UAIT_SOAK_MINUTES says: does memory stay, does everything that was started end."""
+    pytest(session, "-m", "soak", "-s", "-o", "faulthandler_timeout=0")
 
 
 @nox.session(python=BOTH_LINES[-1])
