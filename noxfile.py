@@ -82,6 +82,13 @@ def autobahn(session: nox.Session) -> None:
 
 
 @nox.session(python=BOTH_LINES[-1])
+def fuzz(session: nox.Session) -> None:
+    """A coverage-guided fuzzer on the server's connections, for 60 seconds, or as many as are said behind `--`."""
+    session.install(".[test]", "atheris")
+    session.run("python", "tests/hostile/fuzz.py", *session.posargs)
+
+
+@nox.session(python=BOTH_LINES[-1])
 def soak(session: nox.Session) -> None:
     """An hour of mixed load, or as many minutes as UAIT_SOAK_MINUTES says: does memory stay, does everything that was started end."""
     pytest(session, "-m", "soak", "-s", "-o", "faulthandler_timeout=0")
