@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import atheris
@@ -37,12 +38,17 @@ def main() -> None:
         "-rss_limit_mb=2048",
         f"-artifact_prefix={found}/",
     ]
-    atheris.Setup([sys.argv[0], *options, str(directory)], check_quietly)
+    atheris.Setup([sys.argv[0], *options, str(directory)], check_loudly)
     atheris.Fuzz()
 
 
-def check_quietly(data: bytes) -> None:
-    check(data)
+def check_loudly(data: bytes) -> None:
+    """libFuzzer prints only the outermost error, which a nursery makes say nothing."""
+    try:
+        check(data)
+    except BaseException:
+        traceback.print_exc()
+        raise
 
 
 if __name__ == "__main__":

@@ -9,21 +9,24 @@ import enum
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
 import trio.lowlevel
 from hostile.corpus import corpus
+from trio.testing import wait_all_tasks_blocked
 from wire import frame, handshake
 
-from uait.server import Drain, NativeConnections, ServerLimits, Site
+from uait.server import Drain, NativeConnections, ServerLimits, Site, timing
 
 SECONDS = 10.0
 """In which a connection must have ended whose client has."""
 
 QUIET = 0.0005
 """Seconds without anything to do after which nothing more is expected. On loopback nothing is on its way for so long."""
+
+MOST_SEGMENTS = 50
 
 LIMITS = ServerLimits(header_bytes=4096, body_bytes=65_536, message_bytes=65_536, queue=8)
 
@@ -87,13 +90,28 @@ def check(data: bytes) -> bytes:
     """
     mode = Mode(data[0] % len(Mode)) if data else Mode.HTTP
     sent = _bytes(mode, data[2:])
-    received, lines = trio.run(_play, sent, data[1] if len(data) > 1 else 0)
+    with _little_patience():
+        received, lines = trio.run(_play, sent, data[1] if len(data) > 1 else 0)
     if lines:
         raise Broken(f"it complained: {lines}")
     if len(received) > MOST_FOR_A_BYTE * len(sent) + 4096:
         raise Broken(f"{len(received)} bytes for {len(sent)}")
     _check_answers(received)
     return received
+
+
+@contextmanager
+def _little_patience() -> Iterator[None]:
+    """What a connection waits for at its ends is other tests' subject, and this one has thousands of ends."""
+    names = ("SHORTLY", "LINGER", "CLOSING_SECONDS", "REST_SECONDS")
+    before = [getattr(timing, name) for name in names]
+    for name in names:
+        setattr(timing, name, 0.002)
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(timing, name, value)
 
 
 def _bytes(mode: Mode, data: bytes) -> bytes:
@@ -159,12 +177,12 @@ class _Client:
             if first:
                 await self._send_all(first)
                 await self._heard.wait()
-            size = step or len(rest) or 1
+            size = max(step or len(rest), len(rest) // MOST_SEGMENTS, 1)
             for start in range(0, len(rest), size):
                 await self._send_all(rest[start : start + size])
                 await trio.lowlevel.checkpoint()
             # Whose side has ended counts as gone, and is not answered; so not before there is no more to come.
-            await trio.testing.wait_all_tasks_blocked(QUIET)
+            await wait_all_tasks_blocked(QUIET)
             self._sock.shutdown(socket.SHUT_WR)
 
     async def _send_all(self, data: bytes) -> None:

@@ -30,7 +30,8 @@ from uait.server import ServerLimits, bind, open_server
 BAD = {"FAILED", "WRONG CODE", "UNCLEAN", "UNIMPLEMENTED"}
 """What a case's behaviour, or its closing behaviour, must not be. NON-STRICT and INFORMATIONAL are allowed by the RFC, and counted."""
 
-MINUTES = 20
+MINUTES = 60
+"""That one run may take."""
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
