@@ -58,8 +58,8 @@ def system(session: nox.Session) -> None:
 
 @nox.session(python=BOTH_LINES)
 def hostile(session: nox.Session) -> None:
-    """What no honest client would send."""
-    pytest(session, "-m", "hostile")
+    """What no honest client would send, several at a time: they mostly wait for what the server does not do."""
+    pytest(session, "-m", "hostile", "-n", "4")
 
 
 @nox.session(python=BOTH_LINES[-1])
