@@ -5,6 +5,8 @@ Arguments behind `--` go to pytest: `nox -s tests-3.13 -- tests/settings -x`.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,20 +58,47 @@ def system(session: nox.Session) -> None:
 
 @nox.session(python=BOTH_LINES)
 def hostile(session: nox.Session) -> None:
-    """What no honest client would send."""
-    pytest(session, "-m", "hostile")
+    """What no honest client would send, several at a time: they mostly wait for what the server does not do."""
+    pytest(session, "-m", "hostile", "-n", "4")
+
+
+@nox.session(python=BOTH_LINES[-1])
+def autobahn(session: nox.Session) -> None:
+    """Autobahn's fuzzing client for WebSockets, which runs under Python 2.7 only. Behind `--`: arguments of tests/server/autobahn.py, such as `--kind hypercorn` or `--exclude '9.*' '12.*' '13.*'`."""
+    python2 = shutil.which("python2.7")
+    if python2 is None or subprocess.run([python2, "--version"], capture_output=True).returncode != 0:
+        session.error(
+            "Autobahn's testsuite needs Python 2.7, and there is no python2.7 (pyenv has 2.7.18; PYENV_VERSION=2.7.18:3.13.0 shows both)"
+        )
+    base = Path(session.create_tmp()).resolve()
+    wstest = base / "bin" / "wstest"
+    environment = {"PYTHONUSERBASE": str(base)}
+    if not wstest.exists():
+        # Not `--target`, which breaks the namespace packages of zope.
+        pinned = "autobahntestsuite==25.10.1"
+        session.run(python2, "-m", "pip", "install", "--quiet", "--user", pinned, external=True, env=environment)
+    session.install(".[test]")
+    session.run("python", "tests/server/autobahn.py", str(wstest), *session.posargs, env=environment)
+
+
+@nox.session(python=BOTH_LINES[-1])
+def fuzz(session: nox.Session) -> None:
+    """A coverage-guided fuzzer on the server's connections, for 60 seconds, or as many as are said behind `--`."""
+    session.install(".[test]", "atheris")
+    session.run("python", "tests/hostile/fuzz.py", *session.posargs)
 
 
 @nox.session(python=BOTH_LINES[-1])
 def soak(session: nox.Session) -> None:
-    """Many minutes of load: does memory stay, does everything that was started end."""
-    pytest(session, "-m", "soak")
+    """An hour of mixed load, or as many minutes as UAIT_SOAK_MINUTES says: does memory stay, does everything that was started end."""
+    pytest(session, "-m", "soak", "-s", "-o", "faulthandler_timeout=0")
 
 
 @nox.session(python=BOTH_LINES[-1])
 def bench(session: nox.Session) -> None:
     """Print the numbers of tests/benchmarks (all, or those named behind `--`), each beside its baseline."""
-    session.install(".[test]")
+    # What the servers are measured beside; nothing of uait needs it.
+    session.install(".[test]", "uvicorn", "uvloop", "httptools", "starlette", "websockets")
     named = session.posargs or sorted(str(file) for file in Path("tests/benchmarks").glob("[!_]*.py"))
     for file in named:
         session.run("python", file)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -11,38 +9,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 import attrs
-import pytest
 import trio
 from wire import Wire, dial
 
-from uait.server import ASGIApp, Drain, Server, ServerLimits, Speak, bind, open_server
+from uait.server import ASGIApp, Drain, NativeConnections, Server, ServerLimits, Speak, bind, open_server
+from uait.server.hypercorn import HypercornConnections
 
 PATIENCE = 20.0
 """Seconds after which a test has failed instead of hanging."""
 
-_KINDS = {
-    "native": ("uait.server.http1", "NativeConnections"),
-    "hypercorn": ("uait.server.hypercorn", "HypercornConnections"),
-}
-
-
-def exists(kind: str) -> bool:
-    """Whether there is such a kind. One that is there and cannot be imported is an error, not an absence."""
-    return importlib.util.find_spec(_KINDS[kind][0]) is not None
-
-
-def speaker(kind: str) -> Speak:
-    """What serves connections, by its kind."""
-    module, name = _KINDS[kind]
-    speak: Speak = getattr(importlib.import_module(module), name)
-    return speak
-
-
-KINDS = [
-    pytest.param(kind, marks=pytest.mark.skipif(not exists(kind), reason=f"{_KINDS[kind][0]} is not there"))
-    for kind in _KINDS
-]
-"""For a test or fixture that is parametrised by the kind of server."""
+KINDS: dict[str, Speak] = {"native": NativeConnections, "hypercorn": HypercornConnections}
+"""What serves connections, by its kind, for tests and fixtures that are parametrised by it."""
 
 
 @attrs.define

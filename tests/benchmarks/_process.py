@@ -1,4 +1,4 @@
-"""A `python -m uait` to measure, in a process of its own. Linux only: memory is read from /proc."""
+"""Processes to measure, and a `python -m uait` in one. Linux only: memory and processor time are read from /proc."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def resident(pid: int) -> float:
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("no VmRSS")
+
+
+def used(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

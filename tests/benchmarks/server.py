@@ -1,67 +1,65 @@
-"""What the bare server costs, without Quart and without services: requests and WebSocket messages a second, memory of an open connection.
+"""What a server costs, side by side in one run: requests a second, their latency, memory of an idle connection.
 
-    python tests/benchmarks/server.py
+    python tests/benchmarks/server.py [--seconds 3] [--rounds 3] [--only native-bare uvicorn-bare]
 
-Rates are also given per second of the server's own processor time, which other programs on the machine disturb less. Linux only: both are read from /proc.
+Each server runs in a process on one core, the load generator on another. All of them run in turns, several rounds, and the median is printed: what else the machine does then hits all of them. Rates are also
+given per second of the server's own processor time, which other programs disturb less. uvicorn, uvloop and starlette are installed by `nox -s bench`; what is not there is left out. Linux only: processor time and memory are read from /proc.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import selectors
-import socket
+import importlib.util
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from _process import free_ports, resident
+import attrs
+from _load import Result, ask, connect, generator, load
+from _process import resident, used
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
-HANDSHAKE = (
-    b"GET /flood HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
-MESSAGE = 200
-FRAME = MESSAGE + 4
+SERVE = Path(__file__).with_name("_serve.py")
+COMBINATIONS = ("uvicorn-bare", "hypercorn-bare", "ours_hypercorn-bare", "native-bare", "uvicorn-starlette", "hypercorn-quart", "native-quart", "native-uait")  # fmt: skip
+CLIENTS = (1, 32)
 
-SERVER = f"""
-import sys, trio
-from uait.server import bind, open_server
 
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}})
-        await send({{"type": "http.response.body", "body": b"hello"}})
-    elif scope["type"] == "websocket":
-        await send({{"type": "websocket.accept"}})
-        if scope["path"] == "/flood":
-            while True:
-                await send({{"type": "websocket.send", "text": "x" * {MESSAGE}}})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+@attrs.define
+class Measured:
+    """All rounds of one server."""
 
-async def main():
-    async with open_server(app, bind("127.0.0.1", int(sys.argv[1]))):
-        print("ready", flush=True)
-        await trio.sleep_forever()
+    results: dict[int, list[Result]] = attrs.field(factory=lambda: {clients: [] for clients in CLIENTS})
+    per_second: list[float] = attrs.field(factory=list)
+    memory: float = 0.0
 
-trio.run(main)
-"""
+    def rate(self, clients: int) -> float:
+        return statistics.median(result.rate for result in self.results[clients])
+
+    def p50(self) -> float:
+        return statistics.median(result.p50 for result in self.results[32])
+
+    def p99(self) -> float:
+        return statistics.median(result.p99 for result in self.results[32])
+
+
+def can_run(combination: str) -> bool:
+    needed = {"uvicorn": ("uvicorn", "uvloop"), "starlette": ("starlette",)}
+    return all(importlib.util.find_spec(name) for part in combination.split("-") for name in needed.get(part, ()))
 
 
 @contextmanager
-def serving() -> Iterator[tuple[int, int]]:
+def serving(combination: str) -> Iterator[tuple[int, int]]:
     """A server in a process of its own; gives its process id and port."""
-    (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=subprocess.PIPE)
+    command = [sys.executable, str(SERVE), *combination.split("-")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        process.stdout.readline()
+        port = int(process.stdout.readline())
+        with connect(port) as sock:
+            ask(sock)
         yield process.pid, port
     finally:
         process.kill()
@@ -69,78 +67,60 @@ def serving() -> Iterator[tuple[int, int]]:
         process.stdout.close()
 
 
-def connect(port: int, data: bytes) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.sendall(data)
-    return sock
-
-
-def used(pid: int) -> float:
-    """Seconds of processor time."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def measure(pid: int, port: int, first: bytes, clients: int, seconds: float, size: int) -> str:
-    """Let `clients` connections run for a while. `size` is what one answer takes; where it is 0, each answer asks for the next."""
-    poll = selectors.DefaultSelector()
-    for _ in range(clients):
-        poll.register(connect(port, first), selectors.EVENT_READ)
-    count, received = 0, 0
-    began, before = time.perf_counter(), used(pid)
-    while time.perf_counter() < began + seconds:
-        for key, _ in poll.select(0.1):
-            sock = key.fileobj
-            assert isinstance(sock, socket.socket)
-            data = sock.recv(1 << 20)
-            received += len(data)
-            if not size and data.endswith(b"hello"):
-                count += 1
-                sock.sendall(REQUEST)
-    took, busy = time.perf_counter() - began, used(pid) - before
-    count = count or received // size
-    for key in list(poll.get_map().values()):
-        key.fileobj.close()  # type: ignore[union-attr]
-    return f"{count / took:8.0f}/s, {count / busy:8.0f} per second of processor time"
-
-
-def memory(first: bytes, count: int) -> float:
-    """KiB that one open connection takes, after its first answer."""
-    with serving() as (pid, port):
-        for _ in range(50):
-            with connect(port, first) as sock:
-                sock.recv(4096)
-        time.sleep(1)
-        before = resident(pid)
-        sockets = []
-        for _ in range(count):
-            sockets.append(connect(port, first))
-            sockets[-1].recv(4096)
-        time.sleep(0.5)
-        taken = resident(pid) - before
-        for sock in sockets:
-            sock.close()
+def weigh(pid: int, port: int, count: int) -> float:
+    """KiB that one connection takes that is kept alive after a request."""
+    for _ in range(50):
+        with connect(port) as sock:
+            ask(sock)
+    time.sleep(0.5)
+    before = resident(pid)
+    sockets = [connect(port) for _ in range(count)]
+    for sock in sockets:
+        ask(sock)
+    taken = resident(pid) - before
+    for sock in sockets:
+        sock.close()
     return taken * 1024 / count
+
+
+def measure(combinations: list[str], seconds: float, rounds: int, connections: int) -> dict[str, Measured]:
+    found = {name: Measured() for name in combinations}
+    with ExitStack() as stack:
+        # Weighed first: what a load leaves behind would be taken for room.
+        servers = {name: stack.enter_context(serving(name)) for name in combinations}
+        for name, (pid, port) in servers.items():
+            found[name].memory = weigh(pid, port, connections)
+        for _ in range(rounds):
+            for name, (pid, port) in servers.items():
+                for clients in CLIENTS:
+                    before = used(pid)
+                    result = load(port, clients, seconds)
+                    found[name].results[clients].append(result)
+                    if clients == CLIENTS[-1]:
+                        found[name].per_second.append(result.rate * seconds / (used(pid) - before))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of each measurement (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default 3)")
     parser.add_argument("--connections", type=int, default=1000, help="connections to weigh (default 1000)")
+    parser.add_argument("--only", nargs="+", default=COMBINATIONS, choices=COMBINATIONS, help="leave out the others")
     arguments = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}")
-    with serving() as (pid, port):
-        for clients in (1, 16):
-            print(f"requests, {clients:2} clients:  {measure(pid, port, REQUEST, clients, arguments.seconds, 0)}")
-        flood = measure(pid, port, HANDSHAKE + b"\r\n", 50, arguments.seconds, FRAME)
-        print(f"messages, 50 clients:  {flood}")
-    quiet = HANDSHAKE.replace(b"/flood", b"/quiet")
-    for name, first in (
-        ("kept-alive connection", REQUEST),
-        ("WebSocket", quiet + b"\r\n"),
-        ("compressing WebSocket", quiet + DEFLATE + b"\r\n"),
-    ):
-        print(f"an idle {name}: {memory(first, arguments.connections):.1f} KiB")
+    combinations = [name for name in arguments.only if can_run(name)]
+    for name in set(arguments.only) - set(combinations):
+        print(f"left out: {name}, which is not installed")
+    print(f"Python {sys.version.split()[0]}, load by {generator()}; rates per second, latency in ms")
+    found = measure(combinations, arguments.seconds, arguments.rounds, arguments.connections)
+    print(f"{'':20} {'1 client':>9} {'32':>8} {'p50':>7} {'p99':>7} {'32, of its own time':>20} {'KiB idle':>9}")
+    for name, one in found.items():
+        own = statistics.median(one.per_second)
+        print(f"{name:20} {one.rate(1):9.0f} {one.rate(32):8.0f} {one.p50():7.2f} {one.p99():7.2f} {own:20.0f} {one.memory:9.1f}")  # fmt: skip
+    for ours, other in (("native-bare", "uvicorn-bare"), ("native-bare", "hypercorn-bare"), ("native-quart", "hypercorn-quart"), ("native-uait", "native-quart")):  # fmt: skip
+        if ours in found and other in found:
+            rate, p99 = found[ours].rate(32) / found[other].rate(32), found[ours].p99() / found[other].p99()
+            print(f"{ours} / {other}: {rate:.2f} of its rate, {p99:.2f} of its p99 at 32 clients")
 
 
 if __name__ == "__main__":

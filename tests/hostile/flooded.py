@@ -8,7 +8,7 @@ import sys
 
 import trio
 from echo import Echo
-from serving import speaker
+from serving import KINDS
 
 from uait.server import ServerLimits, bind, open_server
 
@@ -18,7 +18,7 @@ async def main(kind: str, files: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     limits = ServerLimits(header_timeout=0.5, idle_timeout=1.0)
     sockets = bind("127.0.0.1", 0)
-    async with open_server(Echo(), sockets, limits=limits, speak=speaker(kind)):
+    async with open_server(Echo(), sockets, limits=limits, speak=KINDS[kind]):
         print(sockets[0].getsockname()[1], flush=True)
         await trio.sleep(60)  # it ends by itself, should the test not end it
 

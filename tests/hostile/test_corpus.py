@@ -8,7 +8,7 @@ import pytest
 import trio
 from echo import Echo, make_quart_app
 from hostile.corpus import HIDDEN_PATH, Case, close_codes, corpus, play, statuses
-from serving import KINDS, Running, back_at, resources, serving, speaker
+from serving import KINDS, Running, back_at, resources, serving
 
 LIMITS = {
     "header_timeout": 1.0,
@@ -45,7 +45,7 @@ async def test_it_costs_nobody_else_anything(
 ) -> None:
     caplog.set_level(logging.INFO, logger="uait.server")
     app = Echo() if framework == "asgi" else make_quart_app()
-    async with serving(app, lambda: caplog.messages, speak=speaker(kind), **LIMITS) as running:
+    async with serving(app, lambda: caplog.messages, speak=KINDS[kind], **LIMITS) as running:
         await still_answers(running)
         await running.settled()
         before = resources()
@@ -70,7 +70,7 @@ async def test_it_costs_nobody_else_anything(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_all_of_them_at_once(kind: str) -> None:
     app = Echo()
-    async with serving(app, speak=speaker(kind), patience=120, **LIMITS) as running:
+    async with serving(app, speak=KINDS[kind], patience=120, **LIMITS) as running:
         await still_answers(running)
         await running.settled()
         before = resources()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 from echo import Echo
-from serving import KINDS, Running, back_at, resources, serving, speaker
+from serving import KINDS, Running, back_at, resources, serving
 from wire import BINARY, CONTINUATION, PING, TEXT, Wire, close_frame, frame, handshake, request
 
 AT_ONCE = 50
@@ -88,7 +88,7 @@ QUICK = {("a length", "late reset"), ("frames", "reset")}
 async def test_an_end_at_every_byte(kind: str, what: str, way: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="uait.server")
     app = Echo()
-    async with serving(app, lambda: caplog.messages, speak=speaker(kind), send_timeout=1.0) as running:
+    async with serving(app, lambda: caplog.messages, speak=KINDS[kind], send_timeout=1.0) as running:
         async with running.dial() as wire:
             await wire.ask()
         await running.settled()

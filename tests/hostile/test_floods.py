@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 from echo import Echo
-from serving import KINDS, Running, serving, speaker
+from serving import KINDS, Running, serving
 from wire import BINARY, TEXT, Wire, dial, frame, request
 
 FILES = 64
@@ -110,7 +110,7 @@ FLOODS = {
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_flood_on_one_connection_keeps_nobody_else_from_being_served(kind: str, name: str) -> None:
     first, piece = FLOODS[name]
-    async with serving(Echo(), speak=speaker(kind), body_bytes=2**40) as running, running.dial() as wire:
+    async with serving(Echo(), speak=KINDS[kind], body_bytes=2**40) as running, running.dial() as wire:
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -143,7 +143,7 @@ async def test_a_flood_of_frames_keeps_nobody_else_from_being_served(kind: str, 
         "pings": frame(9, b"x"),
         "pongs": frame(10, b"x"),
     }[name] * 500
-    async with serving(Echo(), speak=speaker(kind)) as running, running.dial() as wire:
+    async with serving(Echo(), speak=KINDS[kind]) as running, running.dial() as wire:
         await wire.open_websocket()
         async with trio.open_nursery() as nursery:
 
@@ -168,7 +168,7 @@ async def test_a_flood_of_frames_keeps_nobody_else_from_being_served(kind: str, 
 @pytest.mark.parametrize("path", ["/big", "/ws/flood"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_slow_readers_hold_up_nobody(kind: str, path: str) -> None:
-    async with serving(Echo(), speak=speaker(kind), send_timeout=1.0) as running, AsyncExitStack() as stack:
+    async with serving(Echo(), speak=KINDS[kind], send_timeout=1.0) as running, AsyncExitStack() as stack:
         readers = []
         for _ in range(20):
             wire = await stack.enter_async_context(running.dial(receive_buffer=4096))

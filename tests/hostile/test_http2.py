@@ -12,7 +12,7 @@ import trio
 import trustme
 from echo import Echo
 from hostile.corpus import Case, http2_corpus, play
-from serving import Running, back_at, resources, serving, speaker
+from serving import KINDS, Running, back_at, resources, serving
 from wire import Wire
 
 pytestmark = pytest.mark.hostile
@@ -52,7 +52,7 @@ async def test_it_costs_nobody_else_anything(
         async with dial_tls(running, authority, "http/1.1") as wire:
             assert (await wire.ask()).body == b"hello"
 
-    async with serving(app, lambda: caplog.messages, speak=speaker("hypercorn"), tls=tls, **limits) as running:
+    async with serving(app, lambda: caplog.messages, speak=KINDS["hypercorn"], tls=tls, **limits) as running:
         await still_answers()
         await running.settled()
         before = resources()

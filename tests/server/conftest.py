@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from echo import Echo, make_quart_app
-from serving import KINDS, Serve, serving, speaker
+from serving import KINDS, Serve, serving
 
 from uait.server import ASGIApp, Speak
 
@@ -23,7 +23,7 @@ def short_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=KINDS)
 def speak(request: pytest.FixtureRequest) -> Speak:
     """What serves the connections: each kind keeps each promise."""
-    return speaker(request.param)
+    return KINDS[request.param]
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ async def test_each_reserved_opcode_and_bit_fails_the_connection(serve: Serve, e
                 await wire.send(data)
                 assert await wire.close_code() == 1002, data
                 assert await wire.rest() == b""
+        await running.settled()
         assert [message["code"] for message in echo.received] == [1002] * len(wrong)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from serving import speaker
+from serving import KINDS
 
 from uait.server import Speak
 
 
 @pytest.fixture
 def speak() -> Speak:
-    return speaker("hypercorn")
+    return KINDS["hypercorn"]
