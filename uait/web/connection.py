@@ -98,6 +98,12 @@ class Request(TrioRequest):
 
     body_class = Body  # type: ignore[assignment]
 
+    @property
+    def blueprints(self) -> list[str]:
+        # Asked for at every step of the way; a route outside of blueprints has none.
+        rule = self.url_rule
+        return super().blueprints if rule is not None and "." in rule.endpoint else []
+
 
 class HTTPConnection:
     """What Quart calls an ASGI connection: made for one request, called once."""
