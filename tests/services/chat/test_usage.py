@@ -70,9 +70,7 @@ async def test_who_reads_does_not_wait_for_the_pause(
 
 
 @pytest.mark.parametrize("after", [0, PAUSE / 2, PAUSE + 0.05])
-async def test_a_stop_loses_nothing(
-    recorder: UsageRecorder, store: Store, autojump_clock: Any, after: float
-) -> None:
+async def test_a_stop_loses_nothing(recorder: UsageRecorder, store: Store, autojump_clock: Any, after: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recorder.run)
         use(recorder)
