@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import attrs
 import httpx
@@ -51,7 +51,7 @@ def make_request(
     context = outgoing_call()
     path, _, query = path.partition("?")
     if params:
-        query = "&".join(filter(None, (query, str(httpx.QueryParams(params)))))
+        query = "&".join(filter(None, (query, urlencode(list(_pairs(params))))))
     if json is not None:
         content = orjson.dumps(json)
     return Request(
@@ -62,6 +62,13 @@ def make_request(
         _headers(caller, context, headers, content, is_json=json is not None),
         content,
     )
+
+
+def _pairs(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """As httpx writes them: lists repeat their key, booleans are JSON's, None is empty."""
+    for name, value in params.items():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            yield name, "" if each is None else str(each).lower() if isinstance(each, bool) else str(each)
 
 
 def call_headers(call: CallContext) -> dict[bytes, bytes]:
