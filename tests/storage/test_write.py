@@ -82,7 +82,9 @@ async def test_a_deferred_constraint_that_fails_at_the_commit_hits_only_its_own_
     assert await database.fetch_all("SELECT * FROM part") == []
 
 
-@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK", "END", "ROLLBACK TO one", "RELEASE one"])
+@pytest.mark.parametrize(
+    "statement", ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN", "END", "ROLLBACK TO one", "RELEASE one"]
+)
 async def test_a_function_that_ends_the_transaction_harms_nobody_else(database, gate, statement):
     def rogue(connection):
         connection.execute("INSERT INTO item(text) VALUES ('rogue')")

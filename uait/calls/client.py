@@ -21,11 +21,12 @@ from uait.calls.message import (
     Answer,
     AnswerStream,
     Params,
+    Reply,
     Request,
     make_request,
     read_error,
     read_json,
-    read_response,
+    read_reply,
 )
 from uait.calls.proxy import proxy_http
 from uait.calls.remote import Remote
@@ -135,17 +136,34 @@ class ServiceClient:
             timeout: seconds for the whole call; without it the caller's own deadline counts, or the default where there is none.
             check: whether a status of 400 and above raises.
         """
+        reply = await self._ask(method, path, params, json, content, headers, timeout, check)
+        return httpx.Response(reply.status, headers=reply.headers, content=reply.content)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        params: Params = None,
+        json: Any = None,
+        content: Content = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Reply:
+        """What `request` does, without an `httpx.Response`, whose making takes as long as a short call."""
         with self._limit(timeout):
             local = await self._calls.directory.local(self.name)
             call = make_request(self._calls.caller, method, path, params, json, content, headers)
             if local is not None:
-                response = await fetch(_exchange(local, call, ANSWER_BYTES), self._calls.context)
+                exchange = _exchange(local, call, ANSWER_BYTES)
+                body = await fetch(exchange, self._calls.context)
+                reply = Reply(exchange.status, exchange.headers, body)
             else:
                 async with self._remote(call) as answer:
-                    response = await read_response(answer, ANSWER_BYTES, self.name)
-        if check and response.status_code >= 400:
-            raise read_error(response, self.name)
-        return response
+                    reply = await read_reply(answer, ANSWER_BYTES, self.name)
+        if check and reply.status >= 400:
+            raise read_error(reply, self.name)
+        return reply
 
     @asynccontextmanager
     async def stream(
@@ -175,28 +193,28 @@ class ServiceClient:
                     scope.deadline = math.inf
                 response = httpx.Response(answer.status, headers=answer.headers, stream=AnswerStream(answer))
                 if check and response.status_code >= 400:
-                    raise read_error(await read_response(answer, ANSWER_BYTES, self.name), self.name)
+                    raise read_error(await read_reply(answer, ANSWER_BYTES, self.name), self.name)
                 yield response
 
     async def get_json(self, path: str, params: Params = None) -> Any:
         """GET `path`; what its JSON says."""
-        return read_json(await self.request("GET", path, params=params), self.name)
+        return read_json(await self._ask("GET", path, params=params), self.name)
 
     async def post_json(self, path: str, data: Any = None) -> Any:
         """POST `data` to `path`; what the answer's JSON says, None where it is empty."""
-        return read_json(await self.request("POST", path, json=data), self.name)
+        return read_json(await self._ask("POST", path, json=data), self.name)
 
     async def put_json(self, path: str, data: Any = None) -> Any:
         """PUT `data` to `path`; what the answer's JSON says, None where it is empty."""
-        return read_json(await self.request("PUT", path, json=data), self.name)
+        return read_json(await self._ask("PUT", path, json=data), self.name)
 
     async def patch_json(self, path: str, data: Any = None) -> Any:
         """PATCH `path` with `data`; what the answer's JSON says, None where it is empty."""
-        return read_json(await self.request("PATCH", path, json=data), self.name)
+        return read_json(await self._ask("PATCH", path, json=data), self.name)
 
     async def delete(self, path: str) -> Any:
         """DELETE `path`; what the answer's JSON says, None where it is empty."""
-        return read_json(await self.request("DELETE", path), self.name)
+        return read_json(await self._ask("DELETE", path), self.name)
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `scope`, of HTTP or a WebSocket, as the service would: what a gateway mounts.

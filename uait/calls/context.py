@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 import attrs
 
@@ -46,14 +44,20 @@ def current_call() -> CallContext | None:
     return _current.get()
 
 
-@contextmanager
-def bind_call(call: CallContext) -> Iterator[CallContext]:
+class bind_call:  # noqa: N801  a context manager for `with`, and no generator: every request enters it
     """Make `call` the current one inside the block, in this task and in those it starts."""
-    token = _current.set(call)
-    try:
-        yield call
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: CallContext) -> None:
+        self._call = call
+
+    def __enter__(self) -> CallContext:
+        self._token: Token[CallContext | None] = _current.set(self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def outgoing_call() -> CallContext:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote
 
-import httpx
 import trio
 
 from uait.calls.lifetime import open_helpers
@@ -217,9 +216,9 @@ async def open_exchange(exchange: Exchange, context: contextvars.Context) -> Asy
             exchange.disconnect.announce()
 
 
-async def fetch(exchange: Exchange, context: contextvars.Context) -> httpx.Response:
-    """Run the app to its end, in this task, and give its whole answer. For the arguments see `open_exchange`."""
+async def fetch(exchange: Exchange, context: contextvars.Context) -> bytes:
+    """Run the app to its end, in this task, and give the whole body of its answer; the head is in `exchange`. For the arguments see `open_exchange`."""
     await run_in_context(context.copy(), exchange.run())
     await exchange.head()
     exchange.check_complete()
-    return httpx.Response(exchange.status, headers=exchange.headers, content=b"".join(exchange.chunks))
+    return b"".join(exchange.chunks)

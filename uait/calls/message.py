@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import attrs
 import httpx
@@ -51,7 +51,7 @@ def make_request(
     context = outgoing_call()
     path, _, query = path.partition("?")
     if params:
-        query = "&".join(filter(None, (query, str(httpx.QueryParams(params)))))
+        query = "&".join(filter(None, (query, urlencode(list(_pairs(params))))))
     if json is not None:
         content = orjson.dumps(json)
     return Request(
@@ -62,6 +62,13 @@ def make_request(
         _headers(caller, context, headers, content, is_json=json is not None),
         content,
     )
+
+
+def _pairs(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """As httpx writes them: lists repeat their key, booleans are JSON's, None is empty."""
+    for name, value in params.items():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            yield name, "" if each is None else str(each).lower() if isinstance(each, bool) else str(each)
 
 
 def call_headers(call: CallContext) -> dict[bytes, bytes]:
@@ -122,7 +129,16 @@ class AnswerStream(httpx.AsyncByteStream):
         return chunk
 
 
-async def read_response(answer: Answer, limit: int, source: str) -> httpx.Response:
+@attrs.frozen
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: RawHeaders
+    content: bytes
+
+
+async def read_reply(answer: Answer, limit: int, source: str) -> Reply:
     """The whole of `answer`. Raises `UpstreamError` where it has more than `limit` bytes."""
     chunks: list[bytes] = []
     size = 0
@@ -131,26 +147,27 @@ async def read_response(answer: Answer, limit: int, source: str) -> httpx.Respon
         size += len(chunk)
         if size > limit:
             raise UpstreamError(f"The answer of {source} is larger than {limit} bytes.")
-    return httpx.Response(answer.status, headers=answer.headers, content=b"".join(chunks))
+    return Reply(answer.status, answer.headers, b"".join(chunks))
 
 
-def read_json(response: httpx.Response, source: str) -> Any:
-    """What `response` says as JSON; None where it is empty. Raises `UpstreamError` where it is not JSON."""
-    if not response.content:
+def read_json(reply: Reply, source: str) -> Any:
+    """What `reply` says as JSON; None where it is empty. Raises `UpstreamError` where it is not JSON."""
+    if not reply.content:
         return None
     try:
-        return orjson.loads(response.content)
+        return orjson.loads(reply.content)
     except orjson.JSONDecodeError as error:
         raise UpstreamError(f"{source} answered with something that is not JSON.") from error
 
 
-def read_error(response: httpx.Response, source: str) -> APIError:
-    """The error that `response`, of status 400 and above, tells of."""
+def read_error(reply: Reply, source: str) -> APIError:
+    """The error that `reply`, of status 400 and above, tells of."""
     try:
-        payload = orjson.loads(response.content)
+        payload = orjson.loads(reply.content)
     except orjson.JSONDecodeError:
         payload = None
-    error = from_response(response.status_code, payload, source=source)
-    if "Retry-After" in response.headers:
-        error.headers["Retry-After"] = response.headers["Retry-After"]
+    error = from_response(reply.status, payload, source=source)
+    for name, value in reply.headers:
+        if name.lower() == b"retry-after":
+            error.headers["Retry-After"] = value.decode("latin-1")
     return error

@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "status":
                 from uait.cli.status import command
             case _:
+                from uait.cli.lean import leave_out_what_is_not_needed
+
+                leave_out_what_is_not_needed()
                 from uait.cli.running import command
         code = command(arguments)
         _finish_output()

@@ -47,7 +47,6 @@ class ProviderHTTP:
         self._base_url = base_url.rstrip("/")
         # Compression would only hold tokens back.
         self._headers = httpx.Headers({"accept-encoding": "identity", "user-agent": "uait", **headers})
-        self._post_headers = httpx.Headers({**self._headers, "content-type": "application/json"})
         # Parsing a URL is a good part of what a short question costs.
         self._urls: dict[str, httpx.URL] = {}
         self._transport = transport or TrioTransport()
@@ -65,16 +64,7 @@ class ProviderHTTP:
         Raises:
             APIError: the provider cannot be reached, or refuses.
         """
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = httpx.URL(self._base_url + path)
-        request = httpx.Request(
-            method,
-            url,
-            headers=self._headers if body is None else self._post_headers,
-            content=None if body is None else orjson.dumps(body),
-            extensions={"timeout": {"connect": self.timeouts.connect}, REPLAYABLE: True},
-        )
+        request = self._request(method, path, body)
         with translated(self.name), trio.fail_at(deadline):
             response = await self._transport.handle_async_request(request)
         try:
@@ -84,6 +74,25 @@ class ProviderHTTP:
         finally:
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
                 await _stream_of(response).aclose()
+
+    def _request(self, method: str, path: str, body: Any) -> httpx.Request:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = httpx.URL(self._base_url + path)
+        extensions = {"timeout": {"connect": self.timeouts.connect}, REPLAYABLE: True}
+        if body is None:
+            return httpx.Request(method, url, headers=self._headers, extensions=extensions)
+        # A stream, and the headers that httpx would add: working these out takes it as long as sending them.
+        content = orjson.dumps(body)
+        headers = [
+            *self._headers.raw,
+            (b"host", url.netloc),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(content)),
+        ]
+        request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(content), extensions=extensions)
+        request.read()
+        return request
 
     async def json(self, method: str, path: str, body: Any = None) -> Any:
         """Ask for a JSON answer in one piece."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from datetime import UTC, datetime
 
 
 def new_id() -> str:
     """A UUIDv7 as text (RFC 9562 section 5.7): 48 bits of Unix milliseconds, 12 of the fraction of one, then 62 random bits."""
-    now = time.time_ns()
-    milliseconds, rest = divmod(now, 1_000_000)
-    fraction = rest * 4096 // 1_000_000
-    tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return str(uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (fraction << 64) | (2 << 62) | tail))
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    tail = int.from_bytes(os.urandom(8), "big") >> 2
+    # Written by hand: `uuid.UUID` takes twice as long, and every request makes an id.
+    text = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}{2 << 62 | tail:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def utc_now() -> str:
@@ -24,9 +23,6 @@ def utc_now() -> str:
 
 def format_time(moment: datetime) -> str:
     """`moment` as RFC 3339 in UTC, ending in `Z`; a moment without a zone is taken as UTC. Fixed width, so that texts sort as times do."""
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return (
-        moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if moment.year >= 1000
-        else f"{moment.year:04d}{moment.strftime('-%m-%dT%H:%M:%S.%fZ')}"
-    )
+    if moment.tzinfo is not UTC:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

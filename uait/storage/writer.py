@@ -1,6 +1,7 @@
 """The one connection that writes, and the group commit.
 
-An fsync costs far more than a row. So whatever waits is written in one transaction, each write inside a savepoint of its own, and everybody is answered after the one durable commit.
+An fsync costs far more than a row. So whatever waits is written in one transaction, and everybody is answered after the one durable commit. Where one of them fails, the transaction is begun
+again with a savepoint around each.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ class _Group:
         self._connection: Any = connection
         self._current: _Write[Any] | None = None
         self._committing = False
+        self._rolled_back = False
         self._prepared = False
         self.commits = 0
 
@@ -158,10 +160,13 @@ class _Group:
             self._connection.set_progress_handler(self._look, PROGRESS_STEPS, id=self)
             # A function that commits by itself would make half a group durable behind the others' backs: then the commit becomes a rollback.
             self._connection.set_commit_hook(lambda: not self._committing, id=self)
+            self._connection.set_rollback_hook(self._note_rollback, id=self)
             self._prepared = True
         try:
-            while not self._attempt(writes):
-                pass
+            # Savepoints are a third of the work, and most groups have no failure in them.
+            if not self._attempt_together(writes):
+                while not self._attempt(writes):
+                    pass
         except Exception as error:
             if not self._connection.get_autocommit():
                 self._connection.execute("ROLLBACK")
@@ -174,6 +179,53 @@ class _Group:
                 if write.error is None:
                     write.error = error
 
+    def _attempt_together(self, writes: list[_Write[Any]]) -> bool:
+        """One transaction of all writes. False when one of them failed, or rolled back by itself: then nothing has happened, and it is to be found out which."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._rolled_back = False
+        try:
+            for write in writes:
+                self._call(write)
+                if self._rolled_back:
+                    break
+        except BaseException as error:
+            if len(writes) == 1:
+                # Nobody else's: there is nothing to find out.
+                writes[0].error = error
+                if not self._connection.get_autocommit():
+                    self._connection.execute("ROLLBACK")
+                return True
+            self._rolled_back = True
+        if self._rolled_back:
+            if not self._connection.get_autocommit():
+                self._connection.execute("ROLLBACK")
+            return False
+        self._commit()
+        return True
+
+    def _call(self, write: _Write[Any]) -> None:
+        self._current = write
+        try:
+            if write.abandoned:
+                raise _Abandoned
+            value = write.function(self._connection)
+        finally:
+            self._current = None
+        if isinstance(value, apsw.Cursor):
+            raise TypeError("the function returned a cursor: fetch what it is to return, cursors stay in their thread")
+        write.value = value
+
+    def _commit(self) -> None:
+        self._committing = True
+        try:
+            self._connection.execute("COMMIT")
+        finally:
+            self._committing = False
+        self.commits += 1
+
+    def _note_rollback(self) -> None:
+        self._rolled_back = True
+
     def _attempt(self, writes: list[_Write[Any]]) -> bool:
         """One transaction of the writes that have not failed. False when one of them took the whole transaction with it: then it has failed, and the others start again."""
         execute = self._connection.execute
@@ -183,28 +235,13 @@ class _Group:
                 continue
             try:
                 execute("SAVEPOINT one")
-                self._current = write
-                if write.abandoned:
-                    raise _Abandoned
-                value = write.function(self._connection)
-                self._current = None
-                if isinstance(value, apsw.Cursor):
-                    raise TypeError(
-                        "the function returned a cursor: fetch what it is to return, cursors stay in their thread"
-                    )
+                self._call(write)
                 execute("RELEASE one")
-                write.value = value
             except BaseException as error:
-                self._current = None
                 write.error = error
                 if not self._undo():
                     return False
-        self._committing = True
-        try:
-            execute("COMMIT")
-        finally:
-            self._committing = False
-        self.commits += 1
+        self._commit()
         return True
 
     def _undo(self) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from quart.json.provider import JSONProvider
 from quart.sessions import NullSession, SessionInterface
-from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
@@ -26,6 +25,7 @@ from uait.web.identity import Authenticator
 from uait.web.local import TrustedOrigin, from_this_machine
 from uait.web.metrics import HTTPMetrics
 from uait.web.paths import IdConverter, is_under, request_path
+from uait.web.pipeline import Pipeline
 from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from uait.web.describe import Handler
 
 
-class App(QuartTrio):
+class App(Pipeline):
     """Routes as in Quart; ids, identity, deadlines, limits, error bodies, metrics, log lines, health and OpenAPI without a word of the handler.
 
     A handler returns a dict, list, attrs instance, text, `Response`, `(value, status)`, `(value, status, headers)` or None (204), and raises `uait.errors`. When the client
@@ -218,10 +218,11 @@ class App(QuartTrio):
         if result is None:
             response = self.response_class(b"", status=204)
             response.headers.pop("Content-Type", None)
-            result = response
         elif isinstance(result, (dict, list)) or attrs.has(type(result)):
-            result = self.response_class(to_json(result), content_type="application/json")
-        return await super().make_response((result, *rest) if rest else result)
+            response = self.response_class(to_json(result), content_type="application/json")
+        else:
+            return await super().make_response((result, *rest) if rest else result)
+        return await super().make_response((response, *rest)) if rest else response
 
 
 def _add_openapi_route(app: App) -> None:

@@ -98,6 +98,22 @@ class Request(TrioRequest):
 
     body_class = Body  # type: ignore[assignment]
 
+    @property
+    def content_length(self) -> int | None:
+        length: bytes | None = None
+        for name, value in self.scope["headers"]:
+            if name == b"transfer-encoding":
+                return None
+            if name == b"content-length":
+                length = value
+        return int(length) if length is not None and length.isdigit() else None
+
+    @property
+    def blueprints(self) -> list[str]:
+        # Asked for at every step of the way; a route outside of blueprints has none.
+        rule = self.url_rule
+        return super().blueprints if rule is not None and "." in rule.endpoint else []
+
 
 class HTTPConnection:
     """What Quart calls an ASGI connection: made for one request, called once."""

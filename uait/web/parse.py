@@ -57,6 +57,8 @@ def _is_json(content_type: str) -> bool:
     kind = kind.strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         return False
+    if not parameters:
+        return True
     charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
     return charset is None or charset[1].lower() in ("utf-8", "utf8", "us-ascii")
 

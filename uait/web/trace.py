@@ -21,9 +21,10 @@ def child_span(traceparent: str | None) -> tuple[str, bool]:
 
     Returns the header value, and whether it goes on with the given trace: only then is a `tracestate` passed on.
     """
-    span = os.urandom(8).hex()
+    random = os.urandom(24).hex()
+    trace, span = random[:32], random[32:]
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     # Version 00 has exactly four parts; later versions may have more, which we do not understand and therefore drop.
     if match is not None and traceparent is not None and (traceparent[:2] != "00" or match[3] is None):
         return f"00-{match[1]}-{span}-{int(match[2], 16) & 1:02x}", True
-    return f"00-{os.urandom(16).hex()}-{span}-00", False
+    return f"00-{trace}-{span}-00", False

@@ -207,19 +207,24 @@ class AnswerReader:
             content = delta.get("content")
             if content:
                 chunk.text = content if isinstance(content, str) else _text_of(content)
-            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-            if isinstance(reasoning, str):
-                chunk.reasoning = reasoning
-            refusal = delta.get("refusal")
-            if isinstance(refusal, str):
-                chunk.refusal = refusal
-            calls = delta.get("tool_calls")
-            if isinstance(calls, list):
-                chunk.tool_calls = tuple(self._tool_calls(calls))
+            if len(delta) > 1 or not content:
+                self._read_rest(delta, chunk)
         chunk.logprobs = choice.get("logprobs")
         if reason and isinstance(reason, str):
             chunk.finish = self._finished(_FINISH.get(reason, "stop")).finish
-        return chunk if chunk.meaningful or chunk.usage or chunk.logprobs else None
+        return chunk if chunk.text or chunk.meaningful or chunk.usage or chunk.logprobs else None
+
+    def _read_rest(self, delta: dict[str, Any], chunk: Chunk) -> None:
+        """What a token of plain text does not have."""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(reasoning, str):
+            chunk.reasoning = reasoning
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str):
+            chunk.refusal = refusal
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            chunk.tool_calls = tuple(self._tool_calls(calls))
 
     def _finished(self, reason: FinishReason) -> Chunk:
         # Some servers say "stop" after tool calls, and whoever asked would not run them.

@@ -65,7 +65,7 @@ class Generation:
         self._viewers = 0
         self._outcome: str | None = None
         self._accepted = False
-        self._changed = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
 
     # For who makes it
 
@@ -130,14 +130,14 @@ class Generation:
             APIError: it has not, or something failed before it could.
         """
         while not self._accepted and self.answer is None:
-            await self._changed.wait()
+            await self._changed.park()
         if self.failure is not None and not self._accepted:
             raise self.failure
 
     async def settled(self) -> ChatAnswer:
         """Wait for the outcome, whatever it is."""
         while self.answer is None:
-            await self._changed.wait()
+            await self._changed.park()
         return self.answer
 
     async def finished(self) -> ChatAnswer:
@@ -178,8 +178,8 @@ class Generation:
             self._announce()
 
     def _announce(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        if self._changed:
+            self._changed.unpark_all()
 
 
 class Pieces:
@@ -204,7 +204,12 @@ class Pieces:
                 return piece, self._characters
             if generation.answer is not None:
                 raise StopAsyncIteration
-            await generation._changed.wait()
+            await generation._changed.park()
+
+    def ready(self) -> Iterator[tuple[str, int]]:
+        """What comes next and need not be waited for."""
+        while piece := self._next():
+            yield piece, self._characters
 
     def _next(self) -> str:
         pieces = self._generation._pieces

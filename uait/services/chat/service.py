@@ -180,6 +180,7 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
         @app.get("/usage")
         async def get_usage() -> UsageReport:
             """The tokens that the user has used, by day and model, over the last 31 days with any."""
+            await recorder.stored()
             return report_usage(await store.usage(user_id(), 31))
 
         yield app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import attrs
 import trio
 from prometheus_client import CollectorRegistry, Counter
 
@@ -13,13 +14,26 @@ from uait.services.chat.store import ChatStore
 from uait.storage import utc_now
 from uait.web.metrics import get_or_create
 
+PAUSE = 0.25
+"""Seconds that what was used is gathered for before it is written: a write of its own for every answer would cost as much as the answer's."""
+
 FLUSH_TIMEOUT = 2.0
 
 
-class UsageRecorder:
-    """Adds up in memory and writes what has come together as soon as the last write is done.
+@attrs.define(eq=False)
+class _Batch:
+    """What has come together since the last write."""
 
-    A crash of the process loses what was not yet written, which is a write's duration; stopping loses nothing.
+    sums: dict[tuple[str, str, str], list[int]] = attrs.field(factory=dict)
+    arrived: trio.Event = attrs.field(factory=trio.Event)
+    wanted: trio.Event = attrs.field(factory=trio.Event)
+    stored: trio.Event = attrs.field(factory=trio.Event)
+
+
+class UsageRecorder:
+    """Adds up in memory and writes what has come together, `PAUSE` seconds after the first of it, or as soon as somebody wants to read.
+
+    A crash of the process loses what was not yet written, which is that time and a write's duration; stopping loses nothing.
     """
 
     def __init__(self, store: ChatStore, log: logging.Logger, registry: CollectorRegistry) -> None:
@@ -29,37 +43,59 @@ class UsageRecorder:
         self._tokens = get_or_create(
             Counter, registry, "uait_chat_tokens", "Tokens used, counted or estimated.", "provider", "kind"
         )
-        self._sums: dict[tuple[str, str, str], list[int]] = {}
-        self._arrived = trio.Event()
+        self._counters: dict[str, tuple[Counter, Counter, Counter]] = {}
+        self._batch = _Batch()
+        self._writing = _Batch()
 
     def add(self, user_id: str, model: str, usage: Usage) -> None:
         """Count one answer."""
-        sums = self._sums.setdefault((user_id, utc_now()[:10], model), [0, 0, 0, 0])
+        batch = self._batch
+        sums = batch.sums.setdefault((user_id, utc_now()[:10], model), [0, 0, 0, 0])
         for n, value in enumerate((1, usage.prompt_tokens, usage.completion_tokens, int(usage.estimated))):
             sums[n] += value
-        self._arrived.set()
+        batch.arrived.set()
         # Not by model: a client can name any, and every one would stay.
         provider = model.partition("/")[0]
-        self._answers.labels(provider).inc()
-        self._tokens.labels(provider, "prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(provider, "completion").inc(usage.completion_tokens)
+        counters = self._counters.get(provider)
+        if counters is None:
+            counters = self._counters[provider] = (
+                self._answers.labels(provider),
+                self._tokens.labels(provider, "prompt"),
+                self._tokens.labels(provider, "completion"),
+            )
+        for counter, value in zip(counters, (1, usage.prompt_tokens, usage.completion_tokens), strict=True):
+            counter.inc(value)
+
+    async def stored(self) -> None:
+        """Wait until what has been counted before this can be read in the store."""
+        for batch in (self._writing, self._batch):
+            if batch.sums:
+                batch.wanted.set()
+                await batch.stored.wait()
 
     async def run(self) -> None:
         """Write what arrives, until cancelled; then the rest, within a bound."""
         try:
             while True:
-                await self._arrived.wait()
+                batch = self._batch
+                await batch.arrived.wait()
+                with trio.move_on_after(PAUSE):
+                    await batch.wanted.wait()
                 await self._flush()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_TIMEOUT):
-                await self._flush()
+            await self._flush()
 
     async def _flush(self) -> None:
-        sums, self._sums, self._arrived = self._sums, {}, trio.Event()
-        if not sums:
-            return
+        batch = self._writing = self._batch
+        self._batch = _Batch()
         try:
-            await self._store.add_usage((*key, *values) for key, values in sums.items())  # type: ignore[misc]
+            # Shielded: a stop in the middle would lose it.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_TIMEOUT):
+                if batch.sums:
+                    await self._store.add_usage((*key, *values) for key, values in batch.sums.items())  # type: ignore[misc]
         except UaitError as error:
             # A full disk must not stop answers; what was counted is in the log.
-            self._log.error("%d usage records could not be stored: %s: %s", len(sums), error, sums)
+            self._log.error("%d usage records could not be stored: %s: %s", len(batch.sums), error, batch.sums)
+        finally:
+            self._writing = _Batch()
+            batch.stored.set()

@@ -13,6 +13,8 @@ from uait.services.chat.generations import Generations
 from uait.services.chat.model import ChatAnswer, StoredMessage, TokenUsage
 from uait.services.chat.store import ChatStore
 from uait.web import Event
+from uait.web.codec import to_json
+from uait.web.sse import encode
 
 DONE = "[DONE]"
 
@@ -41,7 +43,7 @@ class Position:
 
 
 class View:
-    """One viewer of an answer, as an async iterator of events. It counts as a viewer from its making until `aclose`, also where it is never iterated."""
+    """One viewer of an answer, as an async iterator of events ready for the wire. It counts as a viewer from its making until `aclose`, also where it is never iterated."""
 
     def __init__(self, generation: Generation, after: int = 0) -> None:
         self.generation = generation
@@ -49,20 +51,23 @@ class View:
         self._viewed = generation.viewed()
         self._viewed.__enter__()
         self._open = True
-        self._last: list[Event] | None = None
+        self._ended = False
 
     def __aiter__(self) -> View:
         return self
 
-    async def __anext__(self) -> Event:
-        generation = self.generation
-        if self._last is None:
-            async for piece, characters in self._pieces:
-                return Event({"chunk": piece}, id=str(Position(generation.message_id, characters)))
-            self._last = _last_events(await generation.finished())
-        if not self._last:
+    async def __anext__(self) -> bytes:
+        if self._ended:
             raise StopAsyncIteration
-        return self._last.pop(0)
+        generation = self.generation
+        async for piece, characters in self._pieces:
+            data = _piece_event(generation.message_id, piece, characters)
+            # What has come together goes on together.
+            for more, characters in self._pieces.ready():
+                data += _piece_event(generation.message_id, more, characters)
+            return data
+        self._ended = True
+        return _last_events(await generation.finished())
 
     async def aclose(self) -> None:
         """Leave. Where this was the last viewer, see `Generation.viewed`. Never waits; idempotent."""
@@ -71,7 +76,7 @@ class View:
             self._viewed.__exit__(None, None, None)
 
 
-async def resume(generations: Generations, store: ChatStore, user_id: str, last_event_id: str) -> AsyncIterator[Event]:
+async def resume(generations: Generations, store: ChatStore, user_id: str, last_event_id: str) -> AsyncIterator[bytes]:
     """What comes after the event of this id: live where the answer is being made, from what is stored where it is complete.
 
     Raises:
@@ -88,17 +93,21 @@ async def resume(generations: Generations, store: ChatStore, user_id: str, last_
     return _replay(_stored_answer(conversation_id, found), position)
 
 
-async def _replay(answer: ChatAnswer, position: Position) -> AsyncIterator[Event]:
+async def _replay(answer: ChatAnswer, position: Position) -> AsyncIterator[bytes]:
     rest = answer.response[position.characters :]
     if rest:
-        yield Event({"chunk": rest}, id=str(Position(answer.message_id, len(answer.response))))
-    for event in _last_events(answer):
-        yield event
+        yield _piece_event(answer.message_id, rest, len(answer.response))
+    yield _last_events(answer)
 
 
-def _last_events(answer: ChatAnswer) -> list[Event]:
+def _piece_event(message_id: str, piece: str, characters: int) -> bytes:
+    """What `encode` makes of it, in a fraction of the time: there is one for every token."""
+    return b'id: %s:%d\ndata: {"chunk":%s}\n\n' % (message_id.encode(), characters, to_json(piece))
+
+
+def _last_events(answer: ChatAnswer) -> bytes:
     position = str(Position(answer.message_id, len(answer.response)))
-    return [Event(answer, id=position), Event(DONE, id=position)]
+    return encode(Event(answer, id=position)) + encode(Event(DONE, id=position))
 
 
 def _stored_answer(conversation_id: str, found: StoredMessage) -> ChatAnswer:

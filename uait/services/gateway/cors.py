@@ -41,11 +41,12 @@ class CORS:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"] if name in _WANTED}
-        origin = headers.get(b"origin")
-        if origin is None:
+        if not any(name == b"origin" for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
+            return
+        headers = {name: value for name, value in scope["headers"] if name in _WANTED}
+        origin = headers[b"origin"]
+        if scope["type"] == "websocket":
             await self._websocket(origin, headers, scope, receive, send)
         elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             await self._preflight(origin, headers, send)

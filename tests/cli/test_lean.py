@@ -1,0 +1,59 @@
+"""A process of ours does without what it does not need, and whoever wants it after all has it. Each in an interpreter of its own: modules are imported once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+START = """
+import sys
+from uait.cli.lean import leave_out_what_is_not_needed
+leave_out_what_is_not_needed()
+import uait.cli.running, uait.web
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
+    wanted = (
+        "rich",
+        "pygments",
+        "hypercorn.protocol",
+        "hypercorn.asyncio.run",
+        "hypercorn.trio.run",
+        "uait.server.hypercorn",
+    )
+    assert run(f"print([name for name in {wanted} if name in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hypercorn.trio; print(hypercorn.trio.serve.__module__)",
+        "from hypercorn.trio import worker_serve; print(worker_serve.__module__)",
+        "import hypercorn.trio.run; print(hypercorn.trio.__name__)",
+        "from uait.server.hypercorn import HypercornConnections; print('hypercorn.trio')",
+        "import httpx._main; print(httpx._main.main.name and 'hypercorn.trio')",
+    ],
+)
+def test_who_wants_them_has_them(code: str) -> None:
+    assert run(code) in ("hypercorn.trio", "hypercorn.trio.run", "uait.cli.lean")
+
+
+def test_quart_can_serve_by_itself() -> None:
+    code = """
+import quart.app, quart_trio.app, hypercorn.config, trio
+for module in (quart.app, quart_trio.app):
+    try:
+        module.serve(None)
+    except TypeError as error:
+        print(error)
+"""
+    assert run(code).count("missing 1 required positional argument: 'config'") == 2
