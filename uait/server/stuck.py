@@ -37,14 +37,17 @@ def _place(task: trio.lowlevel.Task) -> str:
     return f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{line})"
 
 
-def _await_frames(awaitable: Any) -> Iterator[tuple[FrameType, int]]:
+def _await_frames(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
     """As trio's `Task.iter_await_frames`, but through `run_in_context`, too, which does not await what it runs."""
-    while awaitable is not None:
-        frame: FrameType | None = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
-        if frame is None:
-            return
-        yield frame, frame.f_lineno
-        if frame.f_code is _RUN_IN_CONTEXT:
-            awaitable = frame.f_locals.get("coroutine")
-        else:
-            awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
+    frame: FrameType | None = None
+    for frame, line in trio.lowlevel.Task.iter_await_frames(_Awaiting(coroutine)):  # type: ignore[arg-type]
+        yield frame, line
+    if frame is not None and frame.f_code is _RUN_IN_CONTEXT:
+        yield from _await_frames(frame.f_locals["coroutine"])
+
+
+class _Awaiting:
+    """As much of a task as trio looks at."""
+
+    def __init__(self, coro: Any) -> None:
+        self.coro = coro
