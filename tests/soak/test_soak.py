@@ -81,7 +81,7 @@ async def test_an_hour_leaves_nothing_behind(start: Any) -> None:
         async with load(process.ports, counts, seed=0):
             while (spent := time.monotonic() - began) < MINUTES * 60:
                 await trio.sleep(min(EVERY, MINUTES * 60 - spent))
-                print(f"{spent / 60:.0f} min: {counts.total()} visits, {process.open_files()} files, {resident(process.pid):.1f} MiB", flush=True)  # fmt: skip
+                print(f"{(time.monotonic() - began) / 60:.1f} min: {counts.total()} visits, {process.open_files()} files, {resident(process.pid):.1f} MiB", flush=True)  # fmt: skip
                 assert process.popen.poll() is None, process.output()[-4000:]
         files_after, memory_after = await settled(process, files + MORE_FILES)
         print(f"after: {files_after} open files, {memory_after:.1f} MiB; {dict(counts.most_common())}", flush=True)
