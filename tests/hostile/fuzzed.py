@@ -170,9 +170,9 @@ class _Client:
     async def send(self, data: bytes, step: int) -> None:
         """In segments of `step` bytes, or at once; and what follows a handshake when that has been answered."""
         first, rest = b"", data
-        if data.startswith(_HANDSHAKE):
-            first, mark, rest = data.partition(b"\r\n\r\n")
-            first += mark
+        head, mark, after = data.partition(b"\r\n\r\n")
+        if mark and head.startswith(_HANDSHAKE):
+            first, rest = head + mark, after
         with suppress(OSError):
             if first:
                 await self._send_all(first)
