@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from io import BytesIO, StringIO
 from typing import Any
 
 import trio
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.events import Ping
 from wsproto.frame_protocol import CloseReason
 
 from uait.errors import APIError, BadRequest
 from uait.server import timing
 from uait.server.hypercorn.call import Call
+from uait.server.messages import Ended, Messages, Received, without_context_takeover
 from uait.server.refusal import answer_to
-
-_INFLATED_AT_ONCE = 4096
-_BITS = r"(?:9|1[0-5])"
-_OFFER = re.compile(
-    rf"permessage-deflate(?:\s*;\s*(?:(?:client|server)_no_context_takeover|client_max_window_bits(?:={_BITS})?|server_max_window_bits={_BITS}))*"
-)
 
 
 class WebSocketStream(WSStream):
@@ -44,8 +35,7 @@ class WebSocketStream(WSStream):
         self._reason = ""
         self._call = call
         self._max_message = max_message
-        self._message: Any = None
-        self._size = 0
+        self._messages: Messages | None = None
         self._closing: trio.Event | None = None
         call.stream = self
 
@@ -98,68 +88,31 @@ class WebSocketStream(WSStream):
             raise
 
     async def _feed(self, data: bytes) -> None:
-        # In small pieces where it may be compressed, for each inflates to a thousand times its size before it can be counted.
-        step = _INFLATED_AT_ONCE if self.handshake.extensions else max(1, len(data))
-        for start in range(0, len(data), step):
-            if self.connection.state not in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
-                return
-            self.connection.receive_data(data[start : start + step])
-            for event in self.connection.events():
-                await self._handle_event(event)
-                if self.closed:
-                    return
-
-    async def _handle_event(self, event: Any) -> None:
-        if isinstance(event, Message):
-            if self.state is ASGIWebsocketState.CONNECTED:
-                await self._add(event)
-        elif isinstance(event, Ping):
-            await self._send_wsproto_event(event.response())
-        elif isinstance(event, CloseConnection):
-            if self.connection.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
-                self.code, self._reason = int(event.code), event.reason or ""
-                await self._send_wsproto_event(event.response())
+        if self._messages is None:
+            compressed = bool(self.handshake.extensions)
+            self._messages = Messages(self.connection, max_message=self._max_message, compressed=compressed)
+        for found in self._messages.feed(data):
+            if isinstance(found, Received):
+                if self.app_put is not None:
+                    await self.app_put({"type": "websocket.receive", "text": found.text, "bytes": found.data})
+            elif isinstance(found, Ended):
+                self.code, self._reason = found.code, found.reason
+                await self._say(found.reply)
                 await self.send(StreamClosed(stream_id=self.stream_id))
-            else:  # wsproto's way to say that the frames are wrong
-                await self._fail(int(event.code), event.reason or "")
+            else:
+                await self._say(found.data)
+            if self.closed:
+                return
 
-    async def _add(self, event: Message[Any]) -> None:
-        data = event.data
-        self._size += len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
-        if self._size > self._max_message:
-            await self._fail(int(CloseReason.MESSAGE_TOO_BIG), f"at most {self._max_message} bytes")
-            return
-        if self._message is None:
-            self._message = StringIO(newline="") if isinstance(event, TextMessage) else BytesIO()
-        self._message.write(data)
-        if event.message_finished:
-            whole, self._message, self._size = self._message.getvalue(), None, 0
-            text, binary = (whole, None) if isinstance(event, TextMessage) else (None, whole)
-            if self.app_put is not None:
-                await self.app_put({"type": "websocket.receive", "text": text, "bytes": binary})
-
-    async def _fail(self, code: int, reason: str) -> None:
-        self.code, self._reason = code, reason
-        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
-        await self.send(StreamClosed(stream_id=self.stream_id))
+    async def _say(self, data: bytes) -> None:
+        if data:
+            await self.send(Data(stream_id=self.stream_id, data=data))
 
     async def _end(self) -> None:
         self.closed = True
-        self._message = None
         if self._closing is not None:
             self._closing.set()
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self.code, "reason": self._reason})
         patience = timing.HANDLING_SECONDS if self.handshake.accepted else None
         self._call.gone(cleanly=self.code != CloseReason.ABNORMAL_CLOSURE, patience=patience)
-
-
-def without_context_takeover(offers: Iterable[str]) -> list[str]:
-    """The first offer of compression that is well formed, with the parameters that a server may add on its own (RFC 7692 section 7.1.1)."""
-    return list(_acceptable(offers))[:1]
-
-
-def _acceptable(offers: Iterable[str]) -> Iterator[str]:
-    for offer in offers:
-        if _OFFER.fullmatch(offer.strip()):
-            yield f"{offer.strip()}; server_no_context_takeover; client_no_context_takeover"

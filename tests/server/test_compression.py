@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uait.server.hypercorn.websocket import without_context_takeover
+from uait.server.messages import without_context_takeover
 
 
 @pytest.mark.parametrize(
