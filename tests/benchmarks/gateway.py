@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from _process import used, running
+from _process import running, used
 
 UPSTREAM = Path(__file__).parents[1] / "mock_upstream"
 PACED = Path(__file__).with_name("_paced.py")
