@@ -3,7 +3,8 @@
     python tests/benchmarks/gateway.py
 
 The same load generator asks the mock upstream itself and, through uait, the same upstream again; three processes share the machine, so read the
-ratios, not the numbers. Last: how long after a client has left is its upstream connection closed.
+ratios, not the numbers. Streams are measured twice: with an upstream that has everything ready at once, so that chunks travel many to a packet, and with
+one that sends each chunk by itself. Last: how long after a client has left is its upstream connection closed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from _process import running
+from _process import running, used
 
 UPSTREAM = Path(__file__).parents[1] / "mock_upstream"
+PACED = Path(__file__).with_name("_paced.py")
 CHUNKS = 100
+
+OFFERED = 30_000
+"""Chunks a second that the paced upstream sends over all streams together, as far as it can."""
 
 
 @contextmanager
-def upstream() -> Iterator[int]:
-    """The mock model server in a process of its own; gives its port."""
-    process = subprocess.Popen([sys.executable, str(UPSTREAM)], stdout=subprocess.PIPE, text=True)
+def upstream(program: Path = UPSTREAM) -> Iterator[int]:
+    """A model server in a process of its own; gives its port."""
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline().rstrip().rpartition(":")[2].partition("/")[0])
@@ -73,8 +78,8 @@ async def some(stream: trio.SocketStream) -> bytes:
     return bytes(data)
 
 
-async def measure(port: int, data: bytes, clients: int, seconds: float) -> tuple[float, float, float]:
-    """Ask for `seconds` with `clients` connections. Returns answers a second, events a second, and the median milliseconds of one answer."""
+async def measure(port: int, data: bytes, clients: int, seconds: float) -> tuple[float, float, float, int]:
+    """Ask for `seconds` with `clients` connections. Returns answers a second, events a second, the median milliseconds of one answer, and all events."""
     took: list[float] = []
     events = 0
 
@@ -98,7 +103,7 @@ async def measure(port: int, data: bytes, clients: int, seconds: float) -> tuple
             for _ in range(clients):
                 nursery.start_soon(client)
     spent = trio.current_time() - begun
-    return len(took) / spent, events / spent, statistics.median(took) * 1000
+    return len(took) / spent, events / spent, statistics.median(took) * 1000, events
 
 
 async def leaving(port: int, mock: int, rounds: int) -> list[float]:
@@ -165,6 +170,22 @@ def main() -> None:
                 line("/v1/chat/completions, streamed", "/v1/chat/completions", streamed, clients, events=True)
             took = sorted(trio.run(leaving, gateway, mock, 100))
             print(f"upstream closed after the client left: median {took[50]:.1f} ms, p99 {took[98]:.1f} ms (goal < 20)")
+    with upstream(PACED) as paced, tempfile.TemporaryDirectory() as directory:
+        environment = {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{paced}/v1"}
+        with running(directory, **environment) as (process, ports, _):
+            for path in ("/v1/chat/completions", "/api/v1/chat"):
+                for clients in (16, 64):
+                    model = f"paced?count={10 * CHUNKS}&interval={clients / OFFERED:.6f}"
+                    body = {"message": "hi", "messages": message["messages"], "model": model, "stream": True}
+                    alone = trio.run(partial(measure, paced, request("/v1", body), clients, arguments.seconds))
+                    body["model"] = f"openai/{model}"
+                    before = used(process.pid)
+                    ours = trio.run(partial(measure, ports["gateway"], request(path, body), clients, arguments.seconds))
+                    spent = used(process.pid) - before
+                    print(
+                        f"{path + ', each chunk by itself':46} {clients:3} clients: {ours[1]:8.0f} chunks/s, "
+                        f"upstream alone {alone[1]:8.0f}, {spent / (ours[3] or 1) * 1e6:.0f} us of processor time a chunk"
+                    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from uait.cli.lean import YOUNG, settled
 
 START = """
 import sys
@@ -57,3 +60,11 @@ for module in (quart.app, quart_trio.app):
         print(error)
 """
     assert run(code).count("missing 1 required positional argument: 'config'") == 2
+
+
+def test_the_garbage_collector_is_as_before_afterwards() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with settled():
+        assert gc.get_threshold()[0] == YOUNG
+        assert gc.get_freeze_count() > before[1]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

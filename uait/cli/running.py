@@ -13,6 +13,7 @@ import trio
 
 from uait.calls.client import Calls
 from uait.cli.arguments import Exit, settings_of
+from uait.cli.lean import settled
 from uait.cli.runfile import keep_run_file
 from uait.cli.stopping import Stop
 from uait.cli.tables import table
@@ -66,7 +67,8 @@ async def _run(settings: Settings, services: tuple[ServiceSpec | str, ...], stop
                 nursery.start_soon(_stop_when_all_have_failed, host)
                 await nursery.start(keep_run_file, host)
                 nursery.start_soon(_announce, host)
-                await host.wait()
+                with settled():
+                    await host.wait()
                 nursery.cancel_scope.cancel(reason="the host has stopped")
     if host is not None and not starting.cancelled_caught:
         _raise_for(host.status())

@@ -196,15 +196,16 @@ class Pieces:
         return self
 
     async def __anext__(self) -> tuple[str, int]:
-        await trio.lowlevel.checkpoint()
         generation = self._generation
-        while True:
-            piece = self._next()
-            if piece:
-                return piece, self._characters
+        waited = False
+        while not (piece := self._next()):
             if generation.answer is not None:
                 raise StopAsyncIteration
             await generation._changed.park()
+            waited = True
+        if not waited:
+            await trio.lowlevel.checkpoint()
+        return piece, self._characters
 
     def ready(self) -> Iterator[tuple[str, int]]:
         """What comes next and need not be waited for."""
