@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
+from trio_websocket import open_websocket_url
 
 pytestmark = pytest.mark.system
 
@@ -25,7 +27,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_there_is_a_test_for_each() -> None:
-    assert {file.name for file in EXAMPLES.glob("*.py")} == {"embed.py", "plugin_inline.py"}
+    assert {file.name for file in EXAMPLES.glob("*.py")} == {"embed.py", "plugin_inline.py", "serve_asgi.py"}
 
 
 def test_embed(environ: dict[str, str]) -> None:
@@ -71,6 +73,32 @@ def test_plugin_inline(environ: dict[str, str]) -> None:
             assert answer.json() == {"text": "HELLO!!"}
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_serve_asgi(environ: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "serve_asgi.py", "0"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://(127\.0\.0\.1:\d+)", process.stdout.readline())
+        assert found is not None
+        with trio.fail_after(30):
+            async with open_websocket_url(f"ws://{found[1]}/") as one, open_websocket_url(f"ws://{found[1]}/") as two:
+                await one.send_message("hello")
+                assert [await one.get_message(), await two.get_message()] == ["hello", "hello"]
+                async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+                    answer = await client.get(f"http://{found[1]}/")
+                assert answer.text == "2 WebSockets are open.\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.communicate()
