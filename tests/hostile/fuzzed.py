@@ -91,7 +91,7 @@ def check(data: bytes) -> bytes:
     mode = Mode(data[0] % len(Mode)) if data else Mode.HTTP
     sent = _bytes(mode, data[2:])
     with _little_patience():
-        received, lines = trio.run(_play, sent, data[1] if len(data) > 1 else 0)
+        received, lines = trio.run(_play, sent, data[1] if len(data) > 1 else 0, mode is not Mode.HTTP)
     if lines:
         raise Broken(f"it complained: {lines}")
     if len(received) > MOST_FOR_A_BYTE * len(sent) + 4096:
@@ -133,7 +133,7 @@ def _frames(data: bytes) -> Iterator[bytes]:
         yield frame(first & 0x0F, payload, fin=bool(first & 0x80), rsv=first >> 4 & 7)
 
 
-async def _play(data: bytes, step: int) -> tuple[bytes, list[str]]:
+async def _play(data: bytes, step: int, upgraded: bool) -> tuple[bytes, list[str]]:
     log = logging.Logger("fuzzed")
     handler = _Log()
     log.addHandler(handler)
@@ -145,7 +145,7 @@ async def _play(data: bytes, step: int) -> tuple[bytes, list[str]]:
             attending.start_soon(connections.attend)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.read)
-                nursery.start_soon(client.send, data, step)
+                nursery.start_soon(client.send, data, step, upgraded)
                 await connections(trio.SocketStream(ours))
                 ours.close()
             attending.cancel_scope.cancel(reason="the connection has ended")
@@ -167,12 +167,12 @@ class _Client:
                 self._heard.set()
         self._heard.set()
 
-    async def send(self, data: bytes, step: int) -> None:
+    async def send(self, data: bytes, step: int, upgraded: bool) -> None:
         """In segments of `step` bytes, or at once; and what follows a handshake when that has been answered."""
         first, rest = b"", data
-        head, mark, after = data.partition(b"\r\n\r\n")
-        if mark and head.startswith(_HANDSHAKE):
-            first, rest = head + mark, after
+        if upgraded:
+            first, mark, rest = data.partition(b"\r\n\r\n")
+            first += mark
         with suppress(OSError):
             if first:
                 await self._send_all(first)
@@ -188,9 +188,6 @@ class _Client:
     async def _send_all(self, data: bytes) -> None:
         while data:
             data = data[await self._sock.send(data) :]
-
-
-_HANDSHAKE = handshake("/ws")[:20]
 
 
 def _pair() -> tuple[trio.socket.SocketType, trio.socket.SocketType]:
