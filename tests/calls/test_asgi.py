@@ -13,6 +13,7 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 from uait.calls import Calls
 from uait.calls.lifetime import open_helpers
 from uait.errors import APIError, Conflict, NotFound, Unavailable
+from uait.server import text_frame
 
 SOON = 5.0
 
@@ -390,3 +391,22 @@ async def test_a_service_that_floods_is_slowed_down(front):
                     await connection.get_message()
                     taken += 1
     assert taken == 1000
+
+
+async def test_a_service_of_this_process_may_push_frames_to_the_client_itself(front):
+    seen = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        outlet = scope.get("uait.outlet")
+        seen.append(outlet is not None)
+        if outlet is not None:
+            outlet.push(text_frame("pushed"))
+        while (await receive())["type"] == "websocket.receive":
+            pass
+
+    async with front(app) as url, websocket(url) as connection:
+        with trio.fail_after(SOON):
+            assert await connection.get_message() == "pushed"
+    assert seen == [True]  # behind a socket it is the way to the front, which hands the message on

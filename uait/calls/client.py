@@ -34,6 +34,7 @@ from uait.calls.tunnel import proxy_websocket
 from uait.errors import NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+from uait.server.frames import SCOPE_KEY as OUTLET
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer that `request` gathers; `stream` has no limit."""
@@ -251,8 +252,9 @@ def _exchange(local: LocalService, call: Request, limit: int | None = None) -> E
 
 
 def _inner_scope(scope: Scope, call: CallContext) -> Scope:
-    """`scope` for another app: without what the first app's own layers have left in it, but with the client's disconnect."""
+    """`scope` for another app: without what the first app's own layers have left in it, but with what the server offers: the client's disconnect, and the way to push frames to it."""
     kept = {key: value for key, value in scope.items() if not key.startswith("uait.") and key != "state"}
-    if DISCONNECT in scope:
-        kept[DISCONNECT] = scope[DISCONNECT]
+    for offered in (DISCONNECT, OUTLET):
+        if offered in scope:
+            kept[offered] = scope[offered]
     return {**kept, SCOPE_KEY: call}
