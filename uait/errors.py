@@ -22,7 +22,7 @@
         ├── Unavailable          503 UNAVAILABLE
         └── DeadlineExceeded     504 DEADLINE_EXCEEDED
 
-What goes wrong with database files continues this tree in `uait/storage/errors.py`, with feeds in `uait/feeds/feed.py`.
+What goes wrong with database files continues this tree in `uait/storage/errors.py`, with feeds in `uait/feeds/events.py`.
 
 An APIError crosses a call between services unchanged: the callee's becomes an HTTP answer, and `from_response` makes the same class of it again at
 the caller's.

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from uait.feeds import Feed, FeedClosed, SlowReader
-from uait.feeds.feed import weigh
+from uait.feeds.events import weigh
 
 
 def filled(count=10, **options):

@@ -14,61 +14,17 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import islice
-from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from weakref import WeakSet
 
-import attrs
 import trio
 
-from uait.errors import UaitError
-
-SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "coalesce"]
+from uait.feeds.events import FeedClosed, FeedEvent, Position, weigh
+from uait.feeds.reader import FeedReader, SlowPolicy
 
 MIB = 1024 * 1024
-
-
-@attrs.frozen
-class FeedEvent:
-    """One entry of a feed, as one reader gets it.
-
-    Attributes:
-        offset: its place in the log, from 1.
-        data: what was appended, the same object for all readers: do not change it.
-        key: what it is about; a later event with the same key supersedes it for readers that coalesce.
-        missed: how many events between the one this reader got before and this one were left out because the reader was slow.
-    """
-
-    offset: int
-    data: Any
-    key: str | None = None
-    missed: int = 0
-
-
-class FeedClosed(UaitError):
-    """Something was appended after `close`."""
-
-
-class SlowReader(UaitError):
-    """A reader fell too far behind and was cut off. It can come back with `read(after=offset, epoch=epoch)`."""
-
-    def __init__(self, name: str, offset: int, epoch: str) -> None:
-        self.offset = offset
-        self.epoch = epoch
-        super().__init__(f"a reader of the feed {name!r} fell too far behind; it had read up to offset {offset}")
-
-
-def weigh(data: Any) -> int:
-    """About how many bytes `data` is worth for retention: exact for text (in characters) and bytes, the sum of the parts for JSON-like data."""
-    if isinstance(data, str | bytes | bytearray):
-        return len(data)
-    if isinstance(data, Mapping):
-        return sum(weigh(key) + weigh(value) for key, value in data.items())
-    if isinstance(data, list | tuple):
-        return sum(weigh(item) for item in data)
-    return 8
 
 
 class Feed:
@@ -78,8 +34,10 @@ class Feed:
         name: for messages.
         max_events, max_bytes, max_age: what is kept for replay: at most so many events, so many bytes (by `weigh`), and none older than so many seconds. Readers that are already
             there get every event, kept or not.
+        max_tokens: of how many events with a token it is remembered that they were appended.
         weigh: how heavy an event's data is.
         clock: seconds; only asked where `max_age` is set.
+        on_append: called with each event right after it was appended, in order. It must neither raise nor append.
     """
 
     def __init__(
@@ -89,19 +47,24 @@ class Feed:
         max_events: int = 1000,
         max_bytes: int = 4 * MIB,
         max_age: float | None = None,
+        max_tokens: int = 1000,
         weigh: Callable[[Any], int] = weigh,
         clock: Callable[[], float] = trio.current_time,
+        on_append: Callable[[FeedEvent], None] | None = None,
     ) -> None:
         self.name = name
         self.epoch = secrets.token_hex(8)
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._max_age = max_age
+        self._max_tokens = max_tokens
         self._weigh = weigh
         self._clock = clock
-        self._kept: deque[tuple[FeedEvent, int, float]] = deque()
+        self._on_append = on_append
+        self._kept: deque[tuple[FeedEvent, float]] = deque()
         self._bytes = 0
         self._offset = 0
+        self._tokens: OrderedDict[str, int] = OrderedDict()
         self._closed = False
         # Weakly, so that a reader which nobody closed goes when its loop is left.
         self._readers: WeakSet[FeedReader] = WeakSet()
@@ -110,6 +73,17 @@ class Feed:
     def offset(self) -> int:
         """The offset of the last event; 0 before the first."""
         return self._offset
+
+    @property
+    def position(self) -> Position:
+        """Where the log ends now."""
+        return Position(self._offset, self.epoch)
+
+    @property
+    def oldest(self) -> int:
+        """The offset of the oldest event that is kept; where none is, that of the next one."""
+        self._trim()
+        return self._kept[0][0].offset if self._kept else self._offset + 1
 
     @property
     def closed(self) -> bool:
@@ -128,39 +102,88 @@ class Feed:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def append(self, data: Any, *, key: str | None = None) -> int:
+    def append(self, data: Any, *, key: str | None = None, token: str | None = None) -> int:
         """Add an event and hand it to every reader. Never waits, whatever readers do.
 
+        Args:
+            key: what it is about, see `FeedEvent`.
+            token: makes the call idempotent: nothing happens where an event with this token was appended, as far back as that is remembered.
+
         Returns:
-            its offset.
+            the event's offset.
 
         Raises:
             FeedClosed: the feed is closed.
         """
         if self._closed:
             raise FeedClosed(f"the feed {self.name!r} is closed")
+        if token is not None:
+            if (known := self._tokens.get(token)) is not None:
+                return known
+            self._remember(token, self._offset + 1)
         self._offset += 1
-        event = FeedEvent(self._offset, data, key)
-        weight = self._weigh(data)
-        self._kept.append((event, weight, self._now()))
-        self._bytes += weight
+        event = FeedEvent(self._offset, data, key, weight=self._weigh(data))
+        self._keep(event, self._now())
         self._trim()
-        slow = [reader for reader in self._readers if not reader._offer(event)]
+        slow = [reader for reader in self._readers if not reader.offer(event)]
         for reader in slow:
             self._readers.discard(reader)
+        if self._on_append is not None:
+            self._on_append(event)
         return event.offset
+
+    def restore(
+        self, epoch: str, offset: int, events: Iterable[tuple[FeedEvent, float]], tokens: Iterable[tuple[str, int]] = ()
+    ) -> None:
+        """Go on where an earlier life ended. Before anything is appended or read.
+
+        Args:
+            epoch, offset: as they were.
+            events: what was kept, oldest first and without holes, each with the time that `clock` showed, or would have shown, at its appending.
+            tokens: what `append` was given, with the offsets.
+        """
+        if self._offset or self._readers:
+            raise ValueError("a feed is restored before it is used")
+        self.epoch = epoch
+        self._offset = offset
+        for event, moment in events:
+            self._keep(event, moment)
+        for token, at in tokens:
+            self._remember(token, at)
+        self._trim()
+
+    def retain(self, *, max_events: int, max_bytes: int, max_age: float | None) -> None:
+        """Keep so much from now on. Where age counts for the first time, what is there already counts as new."""
+        if max_age is not None and self._max_age is None:
+            self._kept = deque((event, self._clock()) for event, _ in self._kept)
+        self._max_events, self._max_bytes, self._max_age = max_events, max_bytes, max_age
+        self._trim()
+
+    def offset_of(self, token: str) -> int | None:
+        """The offset of the event that was appended with `token`, as far back as that is remembered."""
+        return self._tokens.get(token)
 
     def close(self) -> None:
         """Take no more. Readers end after the last event; what is kept can still be read. Closing twice does nothing."""
         self._closed = True
         for reader in self._readers:
-            reader._wake()
+            reader.wake()
 
     def last(self, count: int) -> list[FeedEvent]:
         """The newest `count` of the kept events, oldest first."""
         self._trim()
-        newest = [entry[0] for entry in islice(reversed(self._kept), max(0, count))]
+        newest = [event for event, _ in islice(reversed(self._kept), max(0, count))]
         return newest[::-1]
+
+    def since(self, after: int, epoch: str | None = None) -> list[FeedEvent] | None:
+        """Everything that was appended after a position; None where the position is gone, or of another epoch: never a part.
+
+        Args:
+            epoch: the one that `after` belongs to, where the caller knows it.
+        """
+        if epoch not in (None, self.epoch) or not self.oldest - 1 <= after <= self._offset:
+            return None
+        return self.last(self._offset - after)
 
     def read(
         self,
@@ -169,29 +192,51 @@ class Feed:
         *,
         policy: SlowPolicy = "disconnect",
         queue: int = 64,
+        max_bytes: int | None = None,
+        on_slow: Callable[[], None] | None = None,
     ) -> FeedReader:
         """Read on from a position. The reader misses nothing from this call on; leave its `with` block (or drop it) when done.
 
         Args:
             after: None: live from now. A number: everything after that offset, then live.
             epoch: the epoch that `after` belongs to, where the caller knows it.
-            policy: what happens when more than `queue` live events wait for the reader: "disconnect" raises SlowReader in it, "drop_oldest" leaves the oldest out, "coalesce"
+            policy: what happens when more live events wait for the reader than may: "disconnect" raises SlowReader in it, "drop_oldest" leaves the oldest out, "coalesce"
                 keeps only the newest of each key (even before it is slow) and drops the oldest when that is not enough. What was left out is counted in `FeedEvent.missed`.
-            queue: that bound; the events to replay come on top of it.
+            queue, max_bytes: that bound, in events and in bytes; the events to replay come on top of it.
+            on_slow: called, synchronously, when the reader is cut off under "disconnect": for readers whose task is not waiting here.
 
         Returns:
             a reader. Where the position is gone, or of another epoch, its `recovered` is False and it is live from now: nothing partial is replayed.
         """
         if queue < 1:
             raise ValueError("a reader's queue holds at least one event")
-        self._trim()
-        oldest = self._kept[0][0].offset if self._kept else self._offset + 1
-        known = after is None or (epoch in (None, self.epoch) and oldest - 1 <= after <= self._offset)
-        start = after if known and after is not None else self._offset
-        reader = FeedReader(self, start=start, recovered=known, policy=policy, queue=queue)
-        reader._replay([entry[0] for entry in self._kept if entry[0].offset > start])
+        replay = [] if after is None else self.since(after, epoch)
+        start = after if replay is not None and after is not None else self._offset
+        reader = FeedReader(
+            self,
+            start=start,
+            recovered=replay is not None,
+            policy=policy,
+            queue=queue,
+            max_bytes=max_bytes,
+            on_slow=on_slow,
+        )
+        reader.replay(replay or ())
         self._readers.add(reader)
         return reader
+
+    def leave(self, reader: FeedReader) -> None:
+        """The reader's part: have no more to do with it."""
+        self._readers.discard(reader)
+
+    def _keep(self, event: FeedEvent, moment: float) -> None:
+        self._kept.append((event, moment))
+        self._bytes += event.weight
+
+    def _remember(self, token: str, offset: int) -> None:
+        self._tokens[token] = offset
+        while len(self._tokens) > self._max_tokens:
+            self._tokens.popitem(last=False)
 
     def _now(self) -> float:
         return self._clock() if self._max_age is not None else 0.0
@@ -201,117 +246,6 @@ class Feed:
         while self._kept and (
             len(self._kept) > self._max_events
             or self._bytes > self._max_bytes
-            or (too_old is not None and self._kept[0][2] < too_old)
+            or (too_old is not None and self._kept[0][1] < too_old)
         ):
-            self._bytes -= self._kept.popleft()[1]
-
-
-class FeedReader:
-    """One reader's view of a feed, made by `Feed.read`: an async iterator of `FeedEvent`, for one task at a time.
-
-    Attributes:
-        start: the offset it starts after.
-        recovered: False when the position asked for is gone; then `start` is where it went on instead.
-
-    Iterating ends when the feed or the reader is closed. It raises SlowReader under the policy "disconnect". Nothing is lost when waiting is cancelled.
-    """
-
-    def __init__(self, feed: Feed, *, start: int, recovered: bool, policy: SlowPolicy, queue: int) -> None:
-        self.start = start
-        self.recovered = recovered
-        self.offset = start
-        """The last offset this reader got: where to go on after a break."""
-        self._feed = feed
-        self._policy = policy
-        self._queue = queue
-        self._waiting: OrderedDict[object, FeedEvent] = OrderedDict()
-        self._replayed = 0
-        self._slow = False
-        self._closed = False
-        self._wakeup: trio.Event | None = None
-
-    def __enter__(self) -> FeedReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the feed and forget what waits; a task that is waiting for an event ends its loop."""
-        self._closed = True
-        self._waiting.clear()
-        self._feed._readers.discard(self)
-        self._wake()
-
-    def __aiter__(self) -> FeedReader:
-        return self
-
-    async def __anext__(self) -> FeedEvent:
-        await self._ready()
-        return self._take()
-
-    async def batch(self) -> list[FeedEvent]:
-        """Wait for an event and take everything that waits then, in order: one wait for many events.
-
-        Returns:
-            an empty list when the feed or the reader is closed and nothing is left.
-
-        Raises:
-            SlowReader: as iterating does.
-        """
-        try:
-            await self._ready()
-        except StopAsyncIteration:
-            return []
-        return [self._take() for _ in range(len(self._waiting))]
-
-    async def _ready(self) -> None:
-        if self._wakeup is not None:
-            raise trio.BusyResourceError("another task already reads from this FeedReader")
-        await trio.lowlevel.checkpoint()
-        while not self._waiting:
-            if self._slow:
-                raise SlowReader(self._feed.name, self.offset, self._feed.epoch)
-            if self._closed or self._feed.closed:
-                raise StopAsyncIteration
-            self._wakeup = trio.Event()
-            try:
-                await self._wakeup.wait()
-            finally:
-                self._wakeup = None
-
-    def _take(self) -> FeedEvent:
-        _, event = self._waiting.popitem(last=False)
-        missed = event.offset - self.offset - 1
-        self.offset = event.offset
-        self._replayed = max(0, self._replayed - 1)
-        return attrs.evolve(event, missed=missed) if missed else event
-
-    def _replay(self, events: list[FeedEvent]) -> None:
-        self._replayed = len(events)
-        for event in events:
-            self._offer(event)
-
-    def _offer(self, event: FeedEvent) -> bool:
-        """Put `event` in line. False when the reader is cut off instead."""
-        waiting = self._waiting
-        slot: object = event.offset
-        if self._policy == "coalesce" and event.key is not None:
-            slot = event.key
-            waiting.pop(slot, None)
-        if len(waiting) >= self._queue + self._replayed:
-            if self._policy == "disconnect":
-                self._slow = True
-                waiting.clear()
-                self._wake()
-                return False
-            waiting.popitem(last=False)
-        waiting[slot] = event
-        self._wake()
-        return True
-
-    def _wake(self) -> None:
-        if self._wakeup is not None:
-            self._wakeup.set()
+            self._bytes -= self._kept.popleft()[0].weight
