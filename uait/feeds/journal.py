@@ -54,6 +54,10 @@ class DurableFeed:
         """How many events are on their way to the store."""
         return self._waiting
 
+    def knows(self, token: str) -> bool:
+        """Whether an event with this token was appended, or is on its way."""
+        return token in self._pending or self.log.offset_of(token) is not None
+
     def submit(
         self, data: bytes, *, key: str | None = None, token: str | None = None, done: Callable[[Outcome], None]
     ) -> bool:
