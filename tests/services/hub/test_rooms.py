@@ -1,222 +1,341 @@
+"""Who may be where, which rooms there are, and what becomes of them."""
+
 from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+import trio
+from trio.testing import wait_all_tasks_blocked
 
-from uait.feeds import Feed
-from uait.services.hub.model import HubSettings, Message, MessageType, Refused
-from uait.services.hub.rooms import Rooms
-
-
-def chat(room, content="hi", kind=MessageType.CHAT):
-    return Message(type=kind, user_id="ada", room=room, content=content)
+from uait.errors import Forbidden, NotFound, Unavailable
+from uait.services.hub.model import RoomOptions
+from uait.services.hub.protocol import Message, MessageType, Refused
 
 
-def test_everybody_starts_in_general(make_rooms, listener):
-    rooms, ada = make_rooms(), listener("ada")
-
-    with rooms.present(ada):
-        assert rooms.rooms_of(ada) == ["general"]
+async def settle():
+    await wait_all_tasks_blocked()
 
 
-def test_a_message_reaches_everybody_in_its_room_and_nobody_else(make_rooms, listener):
-    rooms, ada, bob, eve = make_rooms(), listener("ada"), listener("bob"), listener("eve")
-    with rooms.present(ada), rooms.present(bob), rooms.present(eve):
-        rooms.join(ada, "tea")
-        rooms.join(bob, "tea")
-        for one in (ada, bob, eve):
-            one.texts.clear()
-
-        assert rooms.say(ada, chat("tea")) == 2
-
-        assert [message["content"] for message in bob.messages] == ["hi"]
-        assert [message["content"] for message in ada.messages] == ["hi"]
-        assert eve.messages == []
+async def join(wire, room):
+    wire.say(type="join", data={"room": room})
+    await settle()
+    return wire.sent[-1]
 
 
-def test_everybody_in_a_room_is_given_the_same_text_object(make_rooms, listener):
-    rooms, ada, bob = make_rooms(), listener("ada"), listener("bob")
-    with rooms.present(ada), rooms.present(bob):
-        rooms.publish(chat("general"))
-
-        assert ada.texts[-1] is bob.texts[-1]
+async def say(wire, room, content="hi", **fields):
+    wire.say(type="publish", id=f"{room} {content}"[:40], room=room, content=content, **fields)
+    await settle()
+    return next(message for message in reversed(wire.sent) if message["type"] in ("ack", "error"))
 
 
-def test_a_message_without_a_room_reaches_everybody(make_rooms, listener):
-    rooms, ada, bob = make_rooms(), listener("ada"), listener("bob")
-    with rooms.present(ada), rooms.present(bob):
-        rooms.leave(bob, "general")
-
-        assert rooms.publish(chat(None, kind=MessageType.BROADCAST)) == 2
-        assert bob.messages[-1]["type"] == "broadcast"
+def names(hub):
+    return [room.name for room in hub.rooms.rooms()]
 
 
-def test_who_is_not_in_a_room_cannot_write_to_it(make_rooms, listener):
-    rooms, ada, bob = make_rooms(), listener("ada"), listener("bob")
-    with rooms.present(ada), rooms.present(bob):
-        rooms.join(bob, "tea")
-
-        with pytest.raises(Refused) as caught:
-            rooms.say(ada, chat("tea"))
-        assert caught.value.code == "NOT_IN_ROOM"
+def contents(room):
+    return [orjson.loads(event.data)["content"] for event in room.log.last(100)]
 
 
-def test_the_others_are_told_who_comes_and_who_goes(make_rooms, listener):
-    rooms, ada, bob = make_rooms(), listener("ada"), listener("bob")
-    with rooms.present(ada):
-        with rooms.present(bob):
-            assert bob.messages == []
-        come, go = ada.messages
-
-    assert (come["type"], come["room"], come["user_id"]) == ("presence", "general", "bob")
-    assert come["data"] == {"event": "join", "client_id": bob.client_id, "members": 2}
-    assert go["data"] == {"event": "leave", "client_id": bob.client_id, "members": 1}
-
-
-def test_in_a_crowd_nobody_is_told_who_comes_and_goes(make_rooms, listener):
-    rooms, crowd = make_rooms(presence_members=2), [listener(str(number)) for number in range(4)]
-    with rooms.present(crowd[0]), rooms.present(crowd[1]), rooms.present(crowd[2]), rooms.present(crowd[3]):
-        assert [len(one.messages) for one in crowd] == [2, 1, 0, 0]
+async def test_a_message_reaches_everybody_in_its_room_and_nobody_else(hubs):
+    async with hubs() as connect:
+        ada, bob, eve = [await connect(user) for user in ("ada", "bob", "eve")]
+        await join(ada, "tea")
+        await join(bob, "tea")
+        assert (await say(ada, "tea"))["data"]["recipients"] == 2
+        assert [message["content"] for message in ada.of("chat")] == ["hi"]
+        assert [message["content"] for message in bob.of("chat")] == ["hi"]
+        assert eve.of("chat") == []
 
 
-def test_joining_twice_is_joining_once(make_rooms, listener):
-    rooms, ada, bob = make_rooms(), listener("ada"), listener("bob")
-    with rooms.present(ada), rooms.present(bob):
-        rooms.join(ada, "tea")
-        rooms.join(bob, "tea")
-        rooms.join(bob, "tea")
-
-        assert [message["data"]["event"] for message in ada.messages] == ["join", "join"]
-        rooms.leave(bob, "tea")
-        with pytest.raises(Refused):
-            rooms.leave(bob, "tea")
+async def test_a_client_is_in_a_bounded_number_of_rooms(hubs):
+    async with hubs(rooms_per_client=2) as connect:
+        ada = await connect()
+        await join(ada, "one")
+        assert (await join(ada, "two"))["data"]["code"] == "TOO_MANY_ROOMS"
+        ada.say(type="leave", data={"room": "one"})
+        assert (await join(ada, "two"))["data"]["rooms"] == ["general", "two"]
 
 
-def test_a_client_is_in_a_bounded_number_of_rooms(make_rooms, listener):
-    rooms, ada = make_rooms(rooms_per_client=2), listener("ada")
-    with rooms.present(ada):
-        rooms.join(ada, "one")
-        with pytest.raises(Refused) as caught:
-            rooms.join(ada, "two")
-        assert caught.value.code == "TOO_MANY_ROOMS"
-        rooms.leave(ada, "one")
-        rooms.join(ada, "two")
+async def test_there_is_a_bounded_number_of_rooms(hubs):
+    async with hubs(rooms=2) as connect:
+        ada = await connect()
+        await join(ada, "one")
+        assert (await join(ada, "two"))["data"]["code"] == "TOO_MANY_ROOMS"
+        assert names(connect.hub) == ["general", "one"]
 
 
-def test_there_is_a_bounded_number_of_rooms(make_rooms, listener):
-    rooms, ada = make_rooms(rooms=2), listener("ada")
-    with rooms.present(ada):
-        rooms.join(ada, "one")
-        with pytest.raises(Refused):
-            rooms.join(ada, "two")
-        assert [room.name for room in rooms.rooms()] == ["general", "one"]
+async def test_joining_twice_is_joining_once(hubs):
+    async with hubs() as connect:
+        ada, bob = await connect("ada"), await connect("bob")
+        await join(ada, "tea")
+        for _ in range(2):
+            assert (await join(bob, "tea"))["data"]["members"] == 2
+        assert [m["data"]["event"] for m in ada.of("presence") if m["room"] == "tea"] == ["join"]
+        bob.say(type="leave", data={"room": "tea"})
+        bob.say(type="leave", data={"room": "tea"})
+        await settle()
+        assert bob.sent[-1]["data"]["code"] == "NOT_IN_ROOM"
 
 
-def test_a_room_is_remembered_for_a_while_after_the_last_has_left(make_rooms, listener):
-    rooms, ada = make_rooms(quiet_rooms=1), listener("ada")
-    with rooms.present(ada):
+async def test_a_room_is_remembered_for_a_while_after_the_last_has_left(hubs):
+    async with hubs(quiet_rooms=1) as connect:
+        ada, rooms = await connect(), connect.hub.rooms
         for name in ("one", "two"):
-            rooms.join(ada, name)
-            rooms.say(ada, chat(name, content=f"in {name}"))
-        rooms.leave(ada, "one")
-        assert [room.name for room in rooms.rooms()] == ["general", "two"]
-        [event] = rooms.room("one").history.last(5)
-        assert orjson.loads(event.data)["content"] == "in one"
+            await join(ada, name)
+            await say(ada, name, f"in {name}")
+        ada.say(type="leave", data={"room": "one"})
+        await settle()
+        assert names(connect.hub) == ["general", "two"]
+        assert contents(await rooms.find("one", "ada")) == ["in one"]
 
-        rooms.leave(ada, "two")
-        assert rooms.room("one") is None
-        assert len(rooms.room("two").history) == 1
-        rooms.join(ada, "two")
-        assert rooms.room("two").messages == 1
+        ada.say(type="leave", data={"room": "two"})
+        await settle()
+        with pytest.raises(NotFound):
+            await rooms.find("one", "ada")
+        assert contents(await rooms.find("two", "ada")) == ["in two"]
+        await join(ada, "two")
+        assert (await rooms.find("two", "ada")).messages == 1
 
 
-def test_history_keeps_what_was_said_and_not_who_typed(make_rooms, listener):
-    rooms, ada = make_rooms(history=2), listener("ada")
-    with rooms.present(ada):
+async def test_a_room_that_is_only_read_is_not_forgotten(hubs):
+    async with hubs(quiet_rooms=0) as connect:
+        ada, rooms = await connect(), connect.hub.rooms
+        await join(ada, "tea")
+        room = await rooms.find("tea", "ada")
+        with rooms.viewing(room):
+            ada.say(type="leave", data={"room": "tea"})
+            await settle()
+            assert await rooms.find("tea", "ada") is room
+        with pytest.raises(NotFound):
+            await rooms.find("tea", "ada")
+        assert room.log.closed
+
+
+async def test_history_keeps_what_was_said_and_not_who_typed(hubs):
+    async with hubs(history=2) as connect:
+        ada = await connect()
         for number in range(3):
-            rooms.say(ada, chat("general", content=str(number)))
-            rooms.say(ada, chat("general", kind=MessageType.TYPING))
-
-    kept = [orjson.loads(event.data)["content"] for event in rooms.room("general").history.last(10)]
-    assert kept == ["1", "2"]
-    assert rooms.room("general").history.offset == 3
-
-
-def test_a_broadcast_to_a_room_that_nobody_knows_reaches_nobody_and_makes_no_room(make_rooms):
-    rooms = make_rooms()
-
-    assert rooms.publish(chat("nowhere")) == 0
-    assert rooms.room("nowhere") is None
+            await say(ada, "general", str(number))
+            ada.say(type="typing", room="general")
+        await settle()
+        room = await connect.hub.rooms.find("general", "ada")
+        assert contents(room) == ["1", "2"]
+        assert room.log.offset == 3
 
 
-class Membership(RuleBasedStateMachine):
-    """Whatever clients do, the hub knows exactly those who are connected, and only in the rooms they are in."""
-
-    def __init__(self):
-        super().__init__()
-        self.rooms = Rooms(HubSettings(quiet_rooms=2), Feed)
-        self.present = {}
-        self.expected = {}
-
-    @rule(user=st.sampled_from("abcdef"))
-    def connect(self, user):
-        if user not in self.present:
-            member = _Member(user)
-            scope = self.rooms.present(member)
-            scope.__enter__()
-            self.present[user] = (member, scope)
-            self.expected[user] = {"general"}
-
-    @precondition(lambda self: self.present)
-    @rule(data=st.data(), crash=st.booleans())
-    def disconnect(self, data, crash):
-        user = data.draw(st.sampled_from(sorted(self.present)))
-        _, scope = self.present.pop(user)
-        del self.expected[user]
-        if crash:
-            error = ConnectionError()
-            assert not scope.__exit__(ConnectionError, error, None)
-        else:
-            scope.__exit__(None, None, None)
-
-    @precondition(lambda self: self.present)
-    @rule(data=st.data(), room=st.sampled_from(["general", "one", "two", "three", "four"]))
-    def toggle(self, data, room):
-        user = data.draw(st.sampled_from(sorted(self.present)))
-        member, _ = self.present[user]
-        if room in self.expected[user]:
-            self.rooms.leave(member, room)
-            self.expected[user].remove(room)
-        else:
-            self.rooms.join(member, room)
-            self.expected[user].add(room)
-
-    @invariant()
-    def nobody_is_a_ghost(self):
-        assert {client.user_id for client in self.rooms.clients} == set(self.expected)
-        listed = {room.name: {member.user_id for member in room.members.values()} for room in self.rooms.rooms()}
-        assert set(listed) == {"general"}.union(*self.expected.values())
-        for room, members in listed.items():
-            assert members == {user for user, rooms in self.expected.items() if room in rooms}
-            assert members or room == "general"
-        for user, (member, _) in self.present.items():
-            assert set(self.rooms.rooms_of(member)) == self.expected[user]
+async def test_history_is_kept_as_long_as_it_may_be(hubs, mock_clock):
+    async with hubs(history_age=60) as connect:
+        ada = await connect()
+        await connect.hub.rooms.declare("brief", "ada", RoomOptions(history_age=5, history=10), operator=False)
+        await join(ada, "brief")
+        for name in ("brief", "general"):
+            await say(ada, name, "old")
+        mock_clock.jump(10)
+        assert contents(await connect.hub.rooms.find("brief", "ada")) == []
+        assert contents(await connect.hub.rooms.find("general", "ada")) == ["old"]
+        mock_clock.jump(60)
+        assert contents(await connect.hub.rooms.find("general", "ada")) == []
 
 
-class _Member:
-    connected_at = ""
-    queued = 0
-    slow = False
-
-    def __init__(self, user_id):
-        self.user_id = self.client_id = user_id
-
-    def offer(self, text, size):
-        pass
+# Declared rooms
 
 
-TestMembership = Membership.TestCase
-TestMembership.settings = hypothesis_settings(max_examples=30, stateful_step_count=30, deadline=None)
+async def test_a_private_room_is_for_its_members_and_nobody_else_knows_of_it(hubs):
+    async with hubs() as connect:
+        ada, bob, eve = [await connect(user) for user in ("ada", "bob", "eve")]
+        rooms = connect.hub.rooms
+        await rooms.declare("den", "ada", RoomOptions(private=True, members=["bob"]), operator=False)
+        for wire in (ada, bob):
+            assert (await join(wire, "den"))["content"] == "Joined den"
+        assert (await join(eve, "den"))["data"]["code"] == "NO_SUCH_ROOM"
+        eve.say(type="subscribe", id="s", room="den")
+        await settle()
+        assert eve.sent[-1]["data"] == {"code": "NO_SUCH_ROOM", "ref": "s"}
+        with pytest.raises(NotFound):
+            await rooms.find("den", "eve")
+        assert [room.name for room in rooms.listed("eve")] == ["general"]
+        assert [room.name for room in rooms.listed("bob")] == ["den", "general"]
+        assert not rooms.may_know("eve", "den")
+        with pytest.raises(NotFound):
+            await rooms.declare("den", "eve", RoomOptions(), operator=False)
+        with pytest.raises(NotFound):
+            await rooms.delete("den", "eve", operator=False)
+
+
+async def test_who_may_not_be_there_any_more_is_taken_out(hubs):
+    async with hubs() as connect:
+        ada, bob, eve = [await connect(user) for user in ("ada", "bob", "eve")]
+        rooms = connect.hub.rooms
+        await rooms.declare("den", "ada", RoomOptions(), operator=False)
+        for wire in (ada, bob, eve):
+            await join(wire, "den")
+        await rooms.declare("den", "ada", RoomOptions(private=True, members=["bob"]), operator=False)
+        await settle()
+        told = eve.of("status")[-1]
+        assert (told["room"], told["data"]["event"], told["data"]["rooms"]) == ("den", "removed", ["general"])
+        assert (await say(ada, "den"))["data"]["recipients"] == 2
+
+
+async def test_a_room_takes_no_more_than_it_may(hubs):
+    async with hubs() as connect:
+        ada, bob = await connect("ada"), await connect("bob")
+        await connect.hub.rooms.declare("pair", "x", RoomOptions(max_members=1), operator=False)
+        await join(ada, "pair")
+        assert (await join(bob, "pair"))["data"]["code"] == "ROOM_FULL"
+        ada.leave()
+        await ada.over.wait()
+        assert (await join(bob, "pair"))["content"] == "Joined pair"
+
+
+async def test_who_may_publish_is_the_owner_s_to_say(hubs):
+    async with hubs() as connect:
+        ada, bob, eve = [await connect(user) for user in ("ada", "bob", "eve")]
+        await connect.hub.rooms.declare("news", "ada", RoomOptions(publishers=["bob"]), operator=False)
+        for wire in (ada, bob, eve):
+            await join(wire, "news")
+        assert (await say(ada, "news"))["type"] == "ack"
+        assert (await say(bob, "news"))["type"] == "ack"
+        refused = await say(eve, "news")
+        assert (refused["type"], refused["data"]["code"]) == ("error", "NOT_ALLOWED")
+        assert len(eve.of("chat")) == 2
+
+
+async def test_a_room_is_its_owner_s(hubs):
+    async with hubs() as connect:
+        ada, rooms = await connect("ada"), connect.hub.rooms
+        await rooms.declare("tea", "ada", RoomOptions(), operator=False)
+        with pytest.raises(Forbidden):
+            await rooms.declare("tea", "eve", RoomOptions(private=True), operator=False)
+        with pytest.raises(Forbidden):
+            await rooms.delete("tea", "eve", operator=False)
+        changed = await rooms.declare("tea", "eve", RoomOptions(max_members=5), operator=True)
+        assert (changed.owner, changed.options.max_members) == ("ada", 5)
+
+        await join(ada, "nobody's")
+        with pytest.raises(Refused):
+            await rooms.declare("nobody's", "eve", RoomOptions(), operator=False)
+        with pytest.raises(Forbidden):
+            await rooms.delete("nobody's", "eve", operator=False)
+        await rooms.declare("nobody's", "eve", RoomOptions(), operator=True)
+
+
+@pytest.mark.parametrize("options", [{"private": True}, {"durable": True}, {"max_members": 3}])
+async def test_everybody_starts_in_general_whatever_anybody_declares(hubs, options):
+    async with hubs() as connect:
+        with pytest.raises(Refused) as caught:
+            await connect.hub.rooms.declare("general", "ada", RoomOptions(**options), operator=True)
+        assert caught.value.error_code == "ROOM_IS_FOR_ALL"
+        with pytest.raises(Refused):
+            await connect.hub.rooms.delete("general", "ada", operator=True)
+
+
+async def test_a_declared_room_is_as_it_was_after_a_restart(hubs):
+    for _ in range(2):
+        async with hubs(rooms=1, quiet_rooms=0) as connect:
+            rooms = connect.hub.rooms
+            if "den" not in rooms._declared:
+                await rooms.declare("den", "ada", RoomOptions(private=True, members=["bob"]), operator=False)
+                with pytest.raises(Refused):
+                    await rooms.declare("more", "ada", RoomOptions(), operator=False)
+            eve, bob = await connect("eve"), await connect("bob")
+            assert (await join(eve, "den"))["data"]["code"] == "NO_SUCH_ROOM"
+            assert (await join(bob, "den"))["content"] == "Joined den"
+
+
+async def test_whether_a_room_is_durable_cannot_be_changed(hubs):
+    async with hubs() as connect:
+        rooms = connect.hub.rooms
+        await rooms.declare("tea", "ada", RoomOptions(), operator=False)
+        with pytest.raises(Refused):
+            await rooms.declare("tea", "ada", RoomOptions(durable=True), operator=False)
+        await rooms.delete("tea", "ada", operator=False)
+        assert (await rooms.declare("tea", "ada", RoomOptions(durable=True), operator=False)).durable
+
+
+async def test_a_deleted_room_is_gone_with_all_that_was_done_for_its_members(hubs):
+    async with hubs() as connect:
+        ada, deaf, rooms = await connect("ada"), await connect("deaf"), connect.hub.rooms
+        options = RoomOptions(slow="drop_oldest", durable=True)
+        await rooms.declare("tea", "ada", options, operator=False)
+        await join(ada, "tea")
+        await join(deaf, "tea")
+        deaf.stop_reading()
+        for number in range(3):
+            await say(ada, "tea", f"{number} {'x' * 50_000}")
+        ada.say(type="typing", room="tea")
+        await settle()
+        room = await rooms.find("tea", "ada")
+        assert room._tasks == 2
+        epoch = room.log.epoch
+        with trio.fail_after(5):
+            assert await rooms.delete("tea", "ada", operator=False) == 2
+        assert (room._tasks, deaf.closed) == (0, None)
+        await settle()
+        assert ada.of("status")[-1]["data"]["reason"] == "deleted"
+        assert "tea" not in names(connect.hub)
+        with pytest.raises(NotFound):
+            await rooms.find("tea", "ada")
+        assert (await say(ada, "tea"))["data"]["code"] == "NOT_IN_ROOM"
+
+        again = await rooms.declare("tea", "bob", options, operator=False)
+        assert (again.owner, again.log.offset) == ("bob", 0)
+        assert again.log.epoch != epoch
+
+
+# Durable rooms
+
+
+async def test_what_was_said_in_a_durable_room_is_there_after_a_restart(hubs):
+    async with hubs() as connect:
+        ada = await connect()
+        await connect.hub.rooms.declare("log", "ada", RoomOptions(durable=True), operator=False)
+        await join(ada, "log")
+        first = await say(ada, "log", "one")
+        assert (await say(ada, "log", "two"))["data"]["offset"] == 2
+    async with hubs() as connect:
+        ada = await connect()
+        await join(ada, "log")
+        room = await connect.hub.rooms.find("log", "ada")
+        assert contents(room) == ["one", "two"]
+        assert room.log.epoch == first["data"]["epoch"]
+        again = await say(ada, "log", "two")
+        assert (again["data"]["offset"], again["data"]["duplicate"]) == (2, True)
+        assert (await say(ada, "log", "three"))["data"]["offset"] == 3
+
+
+async def test_a_durable_room_that_nobody_is_in_is_closed_and_opened_again(hubs):
+    async with hubs(quiet_rooms=0) as connect:
+        ada = await connect()
+        await connect.hub.rooms.declare("log", "ada", RoomOptions(durable=True), operator=False)
+        for number in range(3):
+            await join(ada, "log")
+            assert (await say(ada, "log", str(number)))["data"]["offset"] == number + 1
+            ada.say(type="leave", data={"room": "log"})
+            await settle()
+            assert "log" not in connect.hub.rooms._rooms
+        assert contents(await connect.hub.rooms.find("log", "ada")) == ["0", "1", "2"]
+
+
+async def test_what_could_not_be_stored_is_said_to_nobody_and_not_acknowledged(hubs, disk):
+    async with hubs() as connect:
+        ada, bob = await connect("ada"), await connect("bob")
+        await connect.hub.rooms.declare("log", "ada", RoomOptions(durable=True), operator=False)
+        for wire in (ada, bob):
+            await join(wire, "log")
+        disk.feeds.failures = [Unavailable("The disk is full.", code="DISK_FULL")]
+        assert (await say(ada, "log", "one"))["data"] == {"code": "DISK_FULL", "ref": "log one"}
+        assert bob.of("chat") == []
+        assert (await say(ada, "log", "one"))["data"]["offset"] == 1
+        assert len(bob.of("chat")) == 1
+
+
+async def test_a_broadcast_without_a_room_is_encoded_once(hubs, monkeypatch):
+    async with hubs() as connect:
+        for number in range(5):
+            await connect(str(number))
+        encoded = []
+        encode = Message.encode
+        monkeypatch.setattr(Message, "encode", lambda message: encoded.append(message) or encode(message))
+        message = Message(type=MessageType.BROADCAST, content="all")
+        assert connect.hub.rooms.broadcast(message) == 5
+        assert encoded == [message]

@@ -1,138 +1,279 @@
-"""One client of the hub: what waits for it, and the scope that its membership lasts for."""
+"""One client of the hub, from its welcome to its close code: its membership lasts as long as a scope here."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any
 
 import trio
 
-from uait.services.hub.model import GENERAL, HubSettings, Join, Leave, Message, MessageType, Publish, Refused, parse
-from uait.services.hub.rooms import Rooms
-from uait.storage.ids import new_id, utc_now
-
-SLOW = 3008
-"""The close code for a client that does not read what it is sent. Codes from 3000 to 3499 mean: connect again."""
+from uait.errors import APIError, InternalError
+from uait.services.hub.audience import Line, QueuedLine, Send
+from uait.services.hub.client import Client
+from uait.services.hub.codes import CloseCode
+from uait.services.hub.hub import Hub
+from uait.services.hub.protocol import (
+    GENERAL,
+    Join,
+    Leave,
+    Malformed,
+    Message,
+    MessageType,
+    Publish,
+    Refused,
+    Reply,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    parse,
+)
+from uait.services.hub.rate import Bucket
+from uait.services.hub.room import Done, Published
+from uait.services.hub.rooms import TooMany
 
 WELCOME = "Welcome to the WebSocket hub"
 
 _CLOSE_TIMEOUT = 1.0
+_GOODBYE = 0.2
+"""Seconds that the last words of a service which leaves may take: less than the server gives an app that says goodbye itself."""
 
-
-class Client:
-    """One connection. Whoever has a message for it leaves it in a bounded queue and goes on; `write` sends from there.
-
-    Attributes:
-        client_id: the connection's own id; a user may have several connections.
-        user_id: who it is.
-        connected_at: RFC 3339.
-        slow: more was waiting than may wait, so the connection is being closed.
-    """
-
-    def __init__(self, user_id: str, settings: HubSettings) -> None:
-        self.client_id = new_id()
-        self.user_id = user_id
-        self.connected_at = utc_now()
-        self.slow = False
-        self.scope = trio.CancelScope()
-        self._settings = settings
-        self._waiting: deque[tuple[str, int]] = deque()
-        self._bytes = 0
-        self._arrived = trio.lowlevel.ParkingLot()
-
-    @property
-    def queued(self) -> int:
-        """How many messages wait to be sent."""
-        return len(self._waiting)
-
-    def offer(self, text: str, size: int) -> None:
-        """Leave a message, encoded, of `size` bytes. One too many makes the client slow: nothing more is taken, and its scope is cancelled.
-
-        A message longer than all that may wait is taken where nothing else waits, so that the limits need not be set with regard to each other.
-        """
-        if self.slow:
-            return
-        if self._waiting and (
-            len(self._waiting) >= self._settings.queue or self._bytes + size > self._settings.queue_bytes
-        ):
-            self.slow = True
-            self._waiting.clear()
-            self.scope.cancel(reason="the client does not read what it is sent")
-            return
-        self._waiting.append((text, size))
-        self._bytes += size
-        self._arrived.unpark()
-
-    def tell(self, message: Message) -> None:
-        """Leave a message for this client alone."""
-        encoded = message.encode()
-        self.offer(encoded.decode(), len(encoded))
-
-    async def write(self, send: Callable[[str], Awaitable[None]]) -> NoReturn:
-        """Send what arrives, for ever.
-
-        A server may return from `send` at once, without a checkpoint, when the connection is gone; the loop parks as soon as the queue is empty, so
-        it cannot spin.
-        """
-        while True:
-            while not self._waiting:  # one that turned out slow has been woken, and has nothing left
-                await self._arrived.park()
-            text, size = self._waiting.popleft()
-            self._bytes -= size
-            await send(text)
+Close = Callable[[int, str], Awaitable[None]]
 
 
 async def serve_client(
-    rooms: Rooms,
-    client: Client,
-    settings: HubSettings,
+    hub: Hub,
+    user_id: str,
+    line: Line,
     *,
     receive: Callable[[], Awaitable[str | bytes]],
-    send: Callable[[str], Awaitable[None]],
-    close: Callable[[int, str], Awaitable[None]],
+    send: Send,
+    close: Close,
+    general: bool = True,
 ) -> None:
-    """Keep `client` in the hub until it is cancelled from outside, which is what happens when the client leaves, or until it is slow.
+    """Keep a client in the hub until it is cancelled from outside, which is what happens when the client leaves, or until the hub ends it.
 
     Args:
+        line: its way out.
         receive: waits for the client's next message.
         send: sends one text message; may wait as long as the client does not read.
         close: closes the connection with a code and a reason.
+        general: it starts in that room.
     """
-    with client.scope:
-        async with trio.open_nursery() as nursery:
-            with rooms.present(client):
-                joined = {"client_id": client.client_id, "rooms": rooms.rooms_of(client)}
-                client.tell(Message(type=MessageType.STATUS, user_id=client.user_id, content=WELCOME, data=joined))
-                nursery.start_soon(client.write, send)
-                while True:
-                    raw = await receive()
+    connection = Connection(hub, Client(user_id, line, most=hub.settings.queue_bytes), general=general)
+    try:
+        code = await connection.serve(receive, send)
+    except TooMany as refused:
+        await send(refused.as_message().encode().decode())
+        code = refused.close
+    finally:
+        if hub.leaving:
+            with trio.move_on_after(_GOODBYE, shield=True):
+                if isinstance(line, QueuedLine):
+                    await line.flush(send)
+                await close(CloseCode.RESTART, f"restart; reconnect in {hub.pause_of(connection.client)} ms")
+    hub.traffic.ended(code)
+    with trio.move_on_after(_CLOSE_TIMEOUT):
+        await close(code, code.reason)
+
+
+class Connection:
+    """What one client asks for."""
+
+    def __init__(self, hub: Hub, client: Client, *, general: bool) -> None:
+        self.client = client
+        self._hub = hub
+        self._rooms = hub.rooms
+        self._general = general
+        self._bucket = Bucket(hub.settings.rate)
+        self._bad = 0
+
+    async def serve(self, receive: Callable[[], Awaitable[str | bytes]], send: Send) -> CloseCode:
+        """Do what the client asks for, as long as it is there. Returns why the hub ends it.
+
+        Raises:
+            TooMany: it may not be there at all.
+        """
+        client, settings = self.client, self._hub.settings
+        if settings.lifetime:
+            client.scope.deadline = trio.current_time() + settings.lifetime
+        failure: BaseException | None = None
+        try:
+            with client.scope:
+                async with trio.open_nursery() as client.nursery:
                     try:
-                        _carry_out(rooms, client, raw, settings)
-                    except Refused as refused:
-                        client.tell(refused.message())
-    if client.slow:
-        with trio.move_on_after(_CLOSE_TIMEOUT):
-            await close(SLOW, "slow")
+                        await self._listen(receive, send)
+                    except BaseException as error:
+                        # Raised outside the nursery, and let go of: in a group, and with the frames that know it, everything here would wait for the garbage collector.
+                        failure = error
+                    self._hub.requests.gone(client)
+                    client.nursery.cancel_scope.cancel(reason="the client is gone")
+                client.close()
+                if failure is not None:
+                    raise failure
+        finally:
+            failure = None
+        return client.verdict or CloseCode.EXPIRED
+
+    async def _listen(self, receive: Callable[[], Awaitable[str | bytes]], send: Send) -> None:
+        client = self.client
+        with self._rooms.present(client, general=self._general):
+            data = {"client_id": client.client_id, "rooms": self._rooms.rooms_of(client)}
+            self._tell(MessageType.STATUS, content=WELCOME, data=data)
+            if isinstance(client.line, QueuedLine):
+                client.nursery.start_soon(client.line.write, send)
+            while True:
+                await self._take(await receive())
+
+    async def _take(self, raw: str | bytes) -> None:
+        raw = raw if isinstance(raw, bytes) else raw.encode(errors="surrogatepass")
+        self._hub.traffic.received(len(raw))
+        try:
+            self._admit(raw)
+            await self._carry_out(raw)
+        except Refused as refused:
+            self.client.tell(refused.as_message())
+            self._bad = self._bad + 1 if isinstance(refused, Malformed) else 0
+            if self._bad >= self._hub.settings.bad_messages:
+                self.client.cut(CloseCode.BAD_MESSAGES)
+        else:
+            self._bad = 0
+
+    def _admit(self, raw: bytes) -> None:
+        if not self._bucket.take():
+            if self._bucket.overdrawn:
+                self.client.cut(CloseCode.TOO_MANY_MESSAGES)
+            raise Refused("RATE_LIMITED", f"Send at most {self._hub.settings.rate} messages a second.", status=429)
+        if len(raw) > self._hub.settings.message_bytes:
+            raise Refused(
+                "MESSAGE_TOO_LARGE", f"Keep each message under {self._hub.settings.message_bytes} bytes.", status=413
+            )
+
+    async def _carry_out(self, raw: bytes) -> None:
+        asked = parse(raw)
+        try:
+            match asked:
+                case Publish():
+                    self._publish(asked)
+                case Join(room=name):
+                    room = await self._rooms.obtain(name, self.client.user_id)
+                    self._rooms.join(self.client, room)
+                    self._confirm(f"Joined {name}", name, len(room.members))
+                case Leave(room=name):
+                    self._confirm(f"Left {name}", name, len(self._rooms.leave(self.client, name).members))
+                case Subscribe():
+                    await self._subscribe(asked)
+                case Unsubscribe(room=name, ref=ref):
+                    room = self._rooms.leave(self.client, name)
+                    self._tell(
+                        MessageType.UNSUBSCRIBED,
+                        room=name,
+                        data={"ref": ref, "room": name, "position": _written(room.log.position)},
+                    )
+                case Request(to=to):
+                    self._hub.requests.ask(self.client, asked, self._rooms.addressed(to))
+                case Reply():
+                    self._hub.requests.reply(self.client, asked)
+        except APIError as error:
+            refused = error if isinstance(error, Refused) else Refused(error.error_code, error.text)
+            refused.ref = getattr(asked, "ref", None)
+            raise refused from None
+
+    async def _subscribe(self, asked: Subscribe) -> None:
+        room = await self._rooms.obtain(asked.room, self.client.user_id)
+        entrance = self._rooms.subscribe(self.client, room, presence=asked.presence, since=asked.since)
+        data: dict[str, Any] = {
+            "ref": asked.ref,
+            "room": room.name,
+            "position": _written(entrance.position),
+            "recovered": entrance.recovered and asked.since is not None,
+            "replayed": entrance.replayed,
+            "members": len(room.members),
+        }
+        if entrance.presence is not None:
+            data["presence"] = entrance.presence
+        self._tell(MessageType.SUBSCRIBED, room=room.name, data=data)
+        room.go_on(entrance)
+
+    def _publish(self, asked: Publish) -> None:
+        client, name = self.client, asked.room
+        if asked.to is not None:
+            self._once(asked, lambda message: self._rooms.direct(message, asked.to))  # type: ignore[arg-type]
+            return
+        if name is None and asked.type is MessageType.BROADCAST:
+            self._once(asked, self._rooms.broadcast)
+            return
+        name = name or GENERAL
+        membership = self._rooms.membership(client, name)
+        room = membership.room
+        if not room.options.lets_publish(client.user_id, room.owner):
+            raise Refused("NOT_ALLOWED", "You may read this room, not write to it.", status=403)
+        if asked.type is MessageType.TYPING:
+            ends = isinstance(asked.data, dict) and asked.data.get("typing") is False
+            room.typing(membership, active=not ends)
+        elif membership.typing is not None:
+            room.stop_typing(membership)
+        message = self._message(asked, room=name)
+        token = None if asked.ref is None else token_of(client.user_id, asked.ref)
+        room.publish(message, self._acknowledge(asked.ref, room.name, room.log.epoch), key=asked.key, token=token)
+
+    def _acknowledge(self, ref: str | None, room: str, epoch: str) -> Done:
+        def done(outcome: Published | Exception) -> None:
+            if isinstance(outcome, Exception):
+                error = outcome if isinstance(outcome, APIError) else InternalError()
+                self.client.tell(Refused(error.error_code, error.text, ref=ref).as_message())
+            elif ref is not None:
+                self._tell(
+                    MessageType.ACK,
+                    room=room,
+                    data={
+                        "ref": ref,
+                        "room": room,
+                        "offset": outcome.offset,
+                        "epoch": epoch,
+                        "recipients": outcome.recipients,
+                        "duplicate": outcome.duplicate,
+                    },
+                )
+
+        return done
+
+    def _once(self, asked: Publish, say: Callable[[Message], int]) -> None:
+        """Say what is for no room; once, where it has an id."""
+        ref, user_id = asked.ref, self.client.user_id
+        if ref is None:
+            say(self._message(asked))
+            self._hub.traffic.published += 1
+            return
+        outcome = self._hub.said(user_id, ref)
+        duplicate = outcome is not None
+        if outcome is None:
+            outcome = {"recipients": say(self._message(asked))}
+            self._hub.traffic.published += 1
+            self._hub.remember(user_id, ref, outcome)
+        self._tell(MessageType.ACK, data={"ref": ref, **outcome, "duplicate": duplicate})
+
+    def _message(self, asked: Publish, room: str | None = None) -> Message:
+        return Message(
+            type=asked.type,
+            user_id=self.client.user_id,
+            room=room,
+            to=asked.to.user if asked.to is not None else None,
+            content=asked.content,
+            data=asked.data,
+        )
+
+    def _confirm(self, content: str, room: str, members: int) -> None:
+        data = {"room": room, "rooms": self._rooms.rooms_of(self.client), "members": members}
+        self._tell(MessageType.STATUS, content=content, room=room, data=data)
+
+    def _tell(self, kind: MessageType, **fields: Any) -> None:
+        self.client.tell(Message(type=kind, user_id=self.client.user_id, **fields))
 
 
-def _carry_out(rooms: Rooms, client: Client, raw: str | bytes, settings: HubSettings) -> None:
-    raw = raw if isinstance(raw, bytes) else raw.encode(errors="surrogatepass")
-    if len(raw) > settings.message_bytes:
-        raise Refused("MESSAGE_TOO_LARGE", f"Keep each message under {settings.message_bytes} bytes.")
-    match parse(raw):
-        case Join(room=name):
-            room = rooms.join(client, name)
-            _confirm(rooms, client, f"Joined {name}", name, len(room.members))
-        case Leave(room=name):
-            room = rooms.leave(client, name)
-            _confirm(rooms, client, f"Left {name}", name, len(room.members))
-        case Publish(type=kind, room=name, content=content, data=data):
-            if name is None and kind is not MessageType.BROADCAST:
-                name = GENERAL
-            rooms.say(client, Message(type=kind, user_id=client.user_id, room=name, content=content, data=data))
+def token_of(user_id: str, ref: str) -> str:
+    """What stands in a room's log for the id that a user has given a message."""
+    return f"{user_id}\0{ref}"
 
 
-def _confirm(rooms: Rooms, client: Client, content: str, room: str, members: int) -> None:
-    data = {"room": room, "rooms": rooms.rooms_of(client), "members": members}
-    client.tell(Message(type=MessageType.STATUS, user_id=client.user_id, room=room, content=content, data=data))
+def _written(position: Any) -> dict[str, Any]:
+    return {"offset": position.offset, "epoch": position.epoch}

@@ -1,172 +1,58 @@
-"""What travels over the hub: the message, and what a client may ask for. Pure."""
+"""What the hub's HTTP face takes and gives, and its settings."""
 
 from __future__ import annotations
 
-import enum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import attrs
-import orjson
 from attrs import validators
 
-from uait.errors import InvalidJSON
-from uait.storage.ids import new_id, utc_now
-from uait.web.codec import from_json
+from uait.services.hub.protocol import ROOM_LENGTH
 
-GENERAL = "general"
-"""The room that every client is in from the start."""
+USERS = 1000
+"""Most users that a room's options name."""
 
-ROOM_LENGTH = 100
-"""The longest room name, in characters."""
-
-
-class MessageType(enum.StrEnum):
-    CHAT = "chat"
-    STATUS = "status"
-    TYPING = "typing"
-    PRESENCE = "presence"
-    NOTIFICATION = "notification"
-    BROADCAST = "broadcast"
-    ERROR = "error"
-
-
-TYPE_NAMES = tuple(kind.value for kind in MessageType if kind is not MessageType.ERROR)
-"""What a client may publish. `error` is the server's alone."""
-
-TRANSIENT = frozenset({MessageType.TYPING, MessageType.PRESENCE})
-"""Of no interest to whoever comes later, so a room's history leaves it out."""
+HISTORY = 100_000
+"""Most messages that a room can be told to keep."""
 
 
 @attrs.frozen(kw_only=True)
-class Message:
-    """One message as clients get it.
+class Said:
+    """Something to be said: `type` is the kind of message, `content` text, `data` anything that JSON can hold."""
 
-    Attributes:
-        type: what it is about.
-        user_id: whose it is; empty where the hub itself speaks.
-        room: where it was said; None for one client or for everybody.
-        content: text.
-        data: anything that JSON can hold.
-        id: a UUIDv7, so that messages sort by time.
-        timestamp: RFC 3339 in UTC.
-    """
-
-    type: MessageType
-    user_id: str = ""
-    room: str | None = None
-    content: str | None = None
-    data: Any = None
-    id: str = attrs.field(factory=new_id)
-    timestamp: str = attrs.field(factory=utc_now)
-
-    def encode(self) -> bytes:
-        """As JSON in UTF-8. `room`, `content` and `data` are left out where there are none."""
-        fields: dict[str, Any] = {"id": self.id, "type": self.type, "user_id": self.user_id}
-        for name in ("room", "content", "data"):
-            value = getattr(self, name)
-            if value is not None:
-                fields[name] = value
-        fields["timestamp"] = self.timestamp
-        return orjson.dumps(fields)
-
-
-@attrs.frozen
-class Join:
-    room: str
-
-
-@attrs.frozen
-class Leave:
-    room: str
-
-
-@attrs.frozen(kw_only=True)
-class Publish:
-    """A client says something. `room` is None where it named none."""
-
-    type: MessageType
-    room: str | None = None
+    type: Literal["chat", "status", "typing", "notification", "broadcast"] = "chat"
     content: str | None = None
     data: Any = None
 
 
-Inbound: TypeAlias = Join | Leave | Publish
-
-
-class Refused(Exception):
-    """A client's message cannot be carried out. It becomes an `error` message; the connection is kept.
+@attrs.frozen(kw_only=True)
+class RoomMessage(Said):
+    """The body of `POST /rooms/{room}/messages`.
 
     Attributes:
-        code: for programs, UPPER_SNAKE.
-        text: one sentence that says what to do.
-        ref: the `id` that the client gave its message, where it gave one.
+        id: under which it is said once, however often it is sent.
+        key: what it is about; a later one with the same key takes its place for members who are slow, in a room that coalesces.
     """
 
-    def __init__(self, code: str, text: str, *, ref: str | None = None) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.ref = ref
-
-    def message(self) -> Message:
-        data = {"code": self.code} if self.ref is None else {"code": self.code, "ref": self.ref}
-        return Message(type=MessageType.ERROR, content=self.text, data=data)
-
-
-def check_room(name: Any) -> str:
-    """Return `name` where it can name a room: 1 to 100 printable characters, no space at either end. Raises `Refused`."""
-    if not isinstance(name, str):
-        raise Refused("INVALID_ROOM", "Name the room: a string in data.room.")
-    if not 0 < len(name) <= ROOM_LENGTH or not name.isprintable() or name != name.strip():
-        raise Refused(
-            "INVALID_ROOM",
-            f"A room name has 1 to {ROOM_LENGTH} printable characters and neither begins nor ends with a space.",
-        )
-    return name
-
-
-def parse(raw: bytes) -> Inbound:
-    """Read one message of a client.
-
-    `id`, `user_id` and `timestamp` are the server's to set: what a client sends there is not looked at, except that an error names the client's `id` as `ref`.
-
-    Raises:
-        Refused: it is not JSON, not an object, or has values that do not fit.
-    """
-    try:
-        fields = from_json(raw)
-    except InvalidJSON:
-        raise Refused("INVALID_JSON", "Send each message as one JSON object, not nested too deeply.") from None
-    if not isinstance(fields, dict):
-        raise Refused("INVALID_MESSAGE", "Send each message as one JSON object.")
-    given = fields.get("id")
-    ref = given[:ROOM_LENGTH] if isinstance(given, str) else None
-    try:
-        return _read(fields)
-    except Refused as refused:
-        refused.ref = ref
-        raise
-
-
-def _read(fields: dict[str, Any]) -> Inbound:
-    kind = fields.get("type")
-    if kind in ("join", "leave"):
-        data = fields.get("data")
-        named = data.get("room") if isinstance(data, dict) else None
-        room = check_room(fields.get("room") if named is None else named)
-        return Join(room) if kind == "join" else Leave(room)
-    if not isinstance(kind, str) or kind not in TYPE_NAMES:
-        raise Refused("UNKNOWN_TYPE", f"Set 'type' to one of join, leave, {', '.join(TYPE_NAMES)}.")
-    content = fields.get("content")
-    if content is not None and not isinstance(content, str):
-        raise Refused("INVALID_MESSAGE", "'content' is text; send anything else in 'data'.")
-    place = fields.get("room")
-    return Publish(
-        type=MessageType(kind),
-        room=None if place is None or place == "" else check_room(place),
-        content=content,
-        data=fields.get("data"),
+    id: str | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(validators.min_len(1), validators.max_len(128)))
     )
+    key: str | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(validators.min_len(1), validators.max_len(128)))
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """What became of it: its place in the room's log where it is kept, how many members had it, and whether it had been said before under its id."""
+
+    success: bool = True
+    id: str
+    room: str
+    offset: int | None
+    epoch: str
+    recipients: int
+    duplicate: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -188,14 +74,72 @@ class Broadcast:
     recipients: int
 
 
+def _users() -> Any:
+    return validators.and_(
+        validators.max_len(USERS),
+        validators.deep_iterable(validators.and_(validators.min_len(1), validators.max_len(128))),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class RoomOptions:
+    """The body of `PUT /rooms/{room}`: what a room is like.
+
+    Attributes:
+        private: only `members` and the owner may enter it, read it, and know that it exists.
+        members: users who may enter it, where it is private.
+        publishers: users who may say something, besides the owner; null: everybody who may enter.
+        max_members: most connections in it at once; null: no such limit.
+        history: messages that are kept; null: as many as the hub keeps by default.
+        history_age: seconds after which they are not kept any more; null: as long as the hub keeps them by default.
+        slow: what is done about a member that does not keep up: "disconnect" it, "drop_oldest" of what waits for it and say how many, or "coalesce": of messages with the same key only the newest.
+        durable: what is kept outlives restarts, and is stored before anybody gets it. It cannot be changed later.
+    """
+
+    private: bool = False
+    members: list[str] = attrs.field(factory=list, validator=_users())
+    publishers: list[str] | None = attrs.field(default=None, validator=validators.optional(_users()))
+    max_members: int | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(validators.ge(1), validators.le(1_000_000)))
+    )
+    history: int | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(validators.ge(0), validators.le(HISTORY)))
+    )
+    history_age: float | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(validators.gt(0), validators.le(1e9)))
+    )
+    slow: Literal["disconnect", "drop_oldest", "coalesce"] = "disconnect"
+    durable: bool = False
+
+    def lets_in(self, user_id: str, owner: str | None) -> bool:
+        """Whether the user may enter, read, and know of it."""
+        return not self.private or user_id == owner or user_id in self.members
+
+    def lets_publish(self, user_id: str, owner: str | None) -> bool:
+        """Whether the user, who may enter, may say something."""
+        return self.publishers is None or user_id == owner or user_id in self.publishers
+
+
 @attrs.frozen(kw_only=True)
 class RoomInfo:
-    """A room: how many clients are in it, and how many messages it has had."""
+    """A room: how many clients are in it, and how many messages it has had since it was opened."""
 
     name: str
     clients: int
     messages: int
     created_at: str
+
+
+@attrs.frozen(kw_only=True)
+class RoomDetails(RoomInfo):
+    """A room, its options, and how far its log goes. `oldest`: the offset of the oldest message that is kept."""
+
+    owner: str | None
+    options: RoomOptions
+    offset: int
+    epoch: str
+    oldest: int
+    viewers: int
 
 
 @attrs.frozen(kw_only=True)
@@ -205,14 +149,39 @@ class RoomList:
 
 
 @attrs.frozen(kw_only=True)
+class RoomDeleted:
+    """It is gone, and so is everything that was done for its members: `clients` of them were in it."""
+
+    success: bool = True
+    room: str
+    clients: int
+
+
+@attrs.frozen(kw_only=True)
+class MemberInfo:
+    client_id: str
+    user_id: str
+
+
+@attrs.frozen(kw_only=True)
+class MemberList:
+    """Who is in a room now: exactly those whose connections are."""
+
+    room: str
+    members: list[MemberInfo]
+    total: int
+
+
+@attrs.frozen(kw_only=True)
 class ClientInfo:
-    """A connection. `queued`: how many messages wait because it does not read fast enough."""
+    """A connection. `queued`: how many messages, and `queued_bytes` how many bytes, wait because it does not read fast enough."""
 
     client_id: str
     user_id: str
     rooms: list[str]
     connected_at: str
     queued: int
+    queued_bytes: int
 
 
 @attrs.frozen(kw_only=True)
@@ -222,33 +191,67 @@ class ClientList:
 
 
 @attrs.frozen(kw_only=True)
+class Disconnected:
+    """How many connections were ended."""
+
+    success: bool = True
+    clients: int
+
+
+@attrs.frozen(kw_only=True)
+class Laggard:
+    """A client that does not keep up: `queued` messages and `queued_bytes` wait for it, `dropped` were left out."""
+
+    client_id: str
+    user_id: str
+    queued: int
+    queued_bytes: int
+    dropped: int
+
+
+@attrs.frozen(kw_only=True)
 class Stats:
-    """The hub in numbers: now (`clients`, `users`, `rooms`, `queued`) and since its start (the rest).
+    """The hub in numbers: now (`clients`, `users`, `rooms`, `queued`, `queued_bytes`, `slowest`), over the last seconds (`..._per_second`), and since its start (the rest).
 
     Attributes:
         messages: published.
         deliveries: messages times those they went to.
+        dropped: messages left out for clients that were slow, in rooms that do that.
         slow: clients closed because they did not read.
+        closed: connections that the hub ended, by close code.
+        requests: requests from client to client that wait for their reply.
+        slowest: the clients for whom most waits.
     """
 
     clients: int
     users: int
     rooms: int
     queued: int
+    queued_bytes: int
     messages: int
+    messages_in: int
+    messages_in_per_second: float
     deliveries: int
+    messages_out_per_second: float
+    bytes_in: int
+    bytes_out: int
+    dropped: int
     slow: int
+    closed: dict[str, int]
+    requests: int
+    slowest: list[Laggard]
     uptime_seconds: float
 
 
 @attrs.frozen(kw_only=True)
 class History:
-    """The newest kept messages of a room, oldest first, and the position after the last of them."""
+    """Kept messages of a room, oldest first, and the position after the last one of the room. `recovered` is false where some since the position asked for are gone; then there are none here."""
 
     room: str
     messages: list[dict[str, Any]]
     offset: int
     epoch: str
+    recovered: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -256,23 +259,45 @@ class HubSettings:
     """The section `[hub]`.
 
     Attributes:
+        connections: connections at once; one more is closed with 3014.
+        connections_per_user: connections of one user at once; one more is closed with 3504.
+        lifetime: seconds after which a connection is closed with 3005, so that clients connect again; 0: never.
+        operators: users who may manage rooms and connections that are not theirs. Without keys everybody may.
         rooms_per_client: rooms that one client may be in at once, `general` included.
-        rooms: rooms that may exist at once.
+        rooms: rooms that may exist at once, and as many that may be declared.
         message_bytes: the longest message of a client; a longer one is refused, and above the host's limit the connection is closed with 1009.
-        queue: messages that may wait for one client before it counts as slow and is closed with 3008.
+        rate: messages a second from one client; more are refused, and go on for long with 3013. 0: any number.
+        bad_messages: messages that cannot be understood, one after the other, before the connection is closed with 3501.
+        queue: messages of one room that may wait for one client, beyond what its connection holds, before it counts as slow; where the room does not say otherwise, it is closed with 3008.
         queue_bytes: the same in bytes.
         history: messages kept of each room.
         history_bytes: the same in bytes.
-        quiet_rooms: rooms without members whose history is kept.
-        presence_members: in rooms with more members than this, nobody is told who comes and goes: it would cost the square of their number.
+        history_age: seconds that they are kept; 0: as long as the other two limits let them.
+        quiet_rooms: rooms without members whose history is kept in memory.
+        presence_members: in rooms with more members than this, nobody is told who comes and goes, only how many there are.
+        presence_tick: seconds between two differences, lists or counts of who is there.
+        typing_timeout: seconds that somebody is believed to be typing after saying so.
+        request_timeout: most seconds that a request from client to client waits for its reply.
+        requests: requests of one client that may wait for their reply at once.
     """
 
+    connections: int = attrs.field(default=10_000, validator=validators.ge(1))
+    connections_per_user: int = attrs.field(default=1000, validator=validators.ge(1))
+    lifetime: float = attrs.field(default=0.0, validator=validators.ge(0))
+    operators: tuple[str, ...] = ()
     rooms_per_client: int = attrs.field(default=100, validator=validators.ge(1))
     rooms: int = attrs.field(default=2000, validator=validators.ge(1))
     message_bytes: int = attrs.field(default=65536, validator=validators.ge(256))
+    rate: int = attrs.field(default=500, validator=validators.ge(0))
+    bad_messages: int = attrs.field(default=100, validator=validators.ge(1))
     queue: int = attrs.field(default=256, validator=validators.ge(8))
     queue_bytes: int = attrs.field(default=1_048_576, validator=validators.ge(1024))
-    history: int = attrs.field(default=100, validator=validators.ge(1))
+    history: int = attrs.field(default=100, validator=[validators.ge(1), validators.le(HISTORY)])
     history_bytes: int = attrs.field(default=262_144, validator=validators.ge(1024))
+    history_age: float = attrs.field(default=0.0, validator=validators.ge(0))
     quiet_rooms: int = attrs.field(default=200, validator=validators.ge(0))
     presence_members: int = attrs.field(default=128, validator=validators.ge(0))
+    presence_tick: float = attrs.field(default=1.0, validator=validators.gt(0))
+    typing_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    request_timeout: float = attrs.field(default=30.0, validator=validators.gt(0))
+    requests: int = attrs.field(default=32, validator=validators.ge(1))

@@ -1,185 +1,195 @@
-"""Who is in which room, and what everybody there is given. Sync and without I/O: nothing here ever waits for a reader."""
+"""All rooms and all clients of one hub: who is connected, and who is where."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any
 
-import attrs
-
-from uait.feeds import Feed
-from uait.services.hub.model import GENERAL, TRANSIENT, HubSettings, Message, MessageType, Refused
-from uait.storage.ids import utc_now
-
-
-class Member(Protocol):
-    """One connection, as rooms see it."""
-
-    @property
-    def client_id(self) -> str: ...
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def connected_at(self) -> str: ...
-    @property
-    def queued(self) -> int: ...
-    @property
-    def slow(self) -> bool: ...
-    def offer(self, text: str, size: int) -> None:
-        """Take one encoded message of `size` bytes, without waiting and without raising, whatever state the connection is in."""
+from uait.feeds import Position
+from uait.services.hub.audience import Audience
+from uait.services.hub.client import Client
+from uait.services.hub.codes import CloseCode
+from uait.services.hub.directory import Directory
+from uait.services.hub.presence import PresenceMode
+from uait.services.hub.protocol import GENERAL, Address, Message, MessageType, Refused
+from uait.services.hub.room import Entrance, Membership, Room
 
 
-@attrs.define(eq=False)
-class Room:
-    """A room and what was said in it of late."""
+class TooMany(Refused):
+    """A connection more than there may be. `close` is the code that it is closed with."""
 
-    name: str
-    history: Feed
-    created_at: str = attrs.field(factory=utc_now)
-    members: dict[str, Member] = attrs.field(factory=dict)
-    messages: int = 0
+    def __init__(self, text: str, close: CloseCode) -> None:
+        super().__init__("TOO_MANY_CONNECTIONS", text, status=429)
+        self.close = close
 
 
-class Rooms:
-    """All rooms and all clients of one hub.
+class Rooms(Directory):
+    """A client is in it exactly as long as the block of `present` lasts, so nobody can be listed who is not connected. For the arguments see `Directory`."""
 
-    A client is in it exactly as long as the block of `present` lasts, so nobody can be listed who is not connected.
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._clients: dict[str, Client] = {}
+        self._users: dict[str, dict[str, Client]] = {}
+        self._everyone: Audience[Client] = Audience()
+        self._joined: dict[str, dict[str, Membership]] = {}
 
-    Args:
-        settings: the limits.
-        new_history: makes the log of a new room, by the room's name.
-
-    Attributes:
-        messages: how many were published.
-        deliveries: the same, times those who got them.
-        slow: how many clients were closed because they did not read.
-    """
-
-    def __init__(self, settings: HubSettings, new_history: Callable[[str], Feed]) -> None:
-        self._settings = settings
-        self._new_history = new_history
-        self._clients: dict[str, Member] = {}
-        self._joined: dict[str, dict[str, Room]] = {}
-        self._rooms: dict[str, Room] = {GENERAL: Room(GENERAL, new_history(GENERAL))}
-        self._quiet: dict[str, None] = {}
-        self.messages = 0
-        self.deliveries = 0
-        self.slow = 0
+    # Clients
 
     @property
-    def clients(self) -> Collection[Member]:
+    def clients(self) -> Collection[Client]:
         """Everybody who is connected."""
         return self._clients.values()
 
-    def rooms(self) -> list[Room]:
-        """The rooms that have members, and `general`, by name."""
-        return sorted(
-            (room for room in self._rooms.values() if room.name not in self._quiet), key=lambda room: room.name
-        )
+    @property
+    def users(self) -> Collection[str]:
+        """The users who have connections."""
+        return self._users.keys()
 
-    def room(self, name: str) -> Room | None:
-        """The room, members or not, as long as its history is kept."""
-        return self._rooms.get(name)
+    def clients_of(self, user_id: str) -> list[Client]:
+        """The connections of a user."""
+        return list(self._users.get(user_id, {}).values())
 
-    def rooms_of(self, member: Member) -> list[str]:
-        """The names of the rooms that `member` is in, in the order of joining."""
-        return list(self._joined.get(member.client_id, ()))
+    def client(self, client_id: str) -> Client | None:
+        return self._clients.get(client_id)
+
+    def addressed(self, to: Address) -> list[Client]:
+        """The connections that an address stands for."""
+        if to.user is not None:
+            return self.clients_of(to.user)
+        found = self._clients.get(to.client or "")
+        return [found] if found is not None else []
 
     @contextmanager
-    def present(self, member: Member) -> Iterator[None]:
-        """`member` is connected, and in `general`, inside this block; in no room after it, however it ends."""
-        self._clients[member.client_id] = member
-        self._joined[member.client_id] = {}
+    def present(self, client: Client, *, general: bool = True) -> Iterator[None]:
+        """`client` is connected, and in `general` unless that is not wanted, inside this block; in no room after it, however it ends.
+
+        Raises:
+            TooMany: there are as many connections as there may be, in all or of this user.
+        """
+        if len(self._clients) >= self._settings.connections:
+            raise TooMany("The hub has as many connections as it takes: try again later.", CloseCode.FULL)
+        mine = self._users.get(client.user_id, {})
+        if len(mine) >= self._settings.connections_per_user:
+            raise TooMany(
+                f"You have {len(mine)} connections, which is the limit: close one first.",
+                CloseCode.TOO_MANY_CONNECTIONS,
+            )
+        client_id = client.client_id
+        self._clients[client_id] = client
+        self._users.setdefault(client.user_id, {})[client_id] = client
+        self._joined[client_id] = {}
+        self._everyone.add(client)
         try:
-            self.join(member, GENERAL)
+            if general:
+                self.join(client, self._rooms[GENERAL])
             yield
         finally:
-            del self._clients[member.client_id]
-            for room in list(self._joined[member.client_id].values()):
-                self._leave(member, room)
-            del self._joined[member.client_id]
-            self.slow += member.slow
+            for membership in list(self._joined[client_id].values()):
+                self._leave(membership)
+            self._everyone.discard(client)
+            del self._joined[client_id], self._clients[client_id]
+            connections = self._users[client.user_id]
+            del connections[client_id]
+            if not connections:
+                del self._users[client.user_id]
 
-    def join(self, member: Member, name: str) -> Room:
-        """Put `member` into the room, making it where needed, and tell the others. Nothing happens where it is in already.
+    def memberships(self, client: Client) -> list[Membership]:
+        """Where `client` is in, in the order of entering."""
+        return list(self._joined.get(client.client_id, {}).values())
+
+    def rooms_of(self, client: Client) -> list[str]:
+        """The names of those rooms."""
+        return list(self._joined.get(client.client_id, ()))
+
+    # Coming and going
+
+    def join(self, client: Client, room: Room) -> Membership:
+        """Put `client` into the room and tell the others. Nothing happens where it is in already.
 
         Raises:
             Refused: a limit is reached.
         """
-        joined = self._joined[member.client_id]
-        if name in joined:
-            return joined[name]
+        membership = self._joined[client.client_id].get(room.name)
+        if membership is None:
+            self._check_room_for_one(client, room)
+            entrance = room.enter(client)
+            membership = entrance.membership
+            self._entered(membership)
+            room.go_on(entrance)
+        return membership
+
+    def subscribe(
+        self, client: Client, room: Room, *, presence: PresenceMode | None, since: Position | None
+    ) -> Entrance:
+        """The same for clients that know positions. The caller tells what stands in the entrance, and then has the room `go_on`."""
+        membership = self._joined[client.client_id].get(room.name)
+        if membership is not None:
+            return room.again(membership, presence, since)
+        self._check_room_for_one(client, room)
+        entrance = room.enter(client, subscribed=True, presence=presence or PresenceMode.NONE, since=since)
+        self._entered(entrance.membership)
+        return entrance
+
+    def _check_room_for_one(self, client: Client, room: Room) -> None:
+        joined = self._joined[client.client_id]
         if len(joined) >= self._settings.rooms_per_client:
-            raise Refused("TOO_MANY_ROOMS", f"You are in {len(joined)} rooms, which is the limit: leave one first.")
-        room = self._rooms.get(name)
-        if room is None:
-            if len(self._rooms) - len(self._quiet) >= self._settings.rooms:
-                raise Refused("TOO_MANY_ROOMS", "There are as many rooms as there may be: join one that exists.")
-            room = self._rooms[name] = Room(name, self._new_history(name))
-        self._quiet.pop(name, None)
-        self._tell_presence(room, member, "join", len(room.members) + 1)
-        room.members[member.client_id] = member
-        joined[name] = room
-        return room
-
-    def leave(self, member: Member, name: str) -> Room:
-        """Take `member` out of the room and tell the others. Raises `Refused` where it is not in."""
-        room = self._joined[member.client_id].get(name)
-        if room is None:
-            raise Refused("NOT_IN_ROOM", "You are not in this room.")
-        self._leave(member, room)
-        return room
-
-    def say(self, member: Member, message: Message) -> int:
-        """Publish what a client says. Raises `Refused` where it is not in the room."""
-        if message.room is not None and message.room not in self._joined[member.client_id]:
-            raise Refused("NOT_IN_ROOM", "Join the room before you write to it.")
-        return self.publish(message)
-
-    def publish(self, message: Message) -> int:
-        """Give `message`, encoded once, to everybody in its room, or to everybody where it has none.
-
-        Returns:
-            How many it was given to. 0 where there is no such room; it is kept nowhere then.
-        """
-        if message.room is None:
-            self.messages += 1
-            return self._deliver(self._clients.values(), message.encode())
-        room = self._rooms.get(message.room)
-        if room is None:
-            return 0
-        encoded = message.encode()
-        self.messages += 1
-        room.messages += 1
-        if message.type not in TRANSIENT:
-            room.history.append(encoded)
-        return self._deliver(room.members.values(), encoded)
-
-    def _leave(self, member: Member, room: Room) -> None:
-        del room.members[member.client_id]
-        del self._joined[member.client_id][room.name]
-        self._tell_presence(room, member, "leave", len(room.members))
-        if not room.members and room.name != GENERAL:
-            self._quiet[room.name] = None
-            while len(self._quiet) > self._settings.quiet_rooms:
-                forgotten = next(iter(self._quiet))
-                del self._quiet[forgotten]
-                self._rooms.pop(forgotten).history.close()
-
-    def _tell_presence(self, room: Room, member: Member, event: str, members: int) -> None:
-        if 0 < len(room.members) <= self._settings.presence_members:
-            news = Message(
-                type=MessageType.PRESENCE,
-                user_id=member.user_id,
-                room=room.name,
-                data={"event": event, "client_id": member.client_id, "members": members},
+            raise Refused(
+                "TOO_MANY_ROOMS", f"You are in {len(joined)} rooms, which is the limit: leave one first.", status=429
             )
-            self._deliver(room.members.values(), news.encode())
+        most = room.options.max_members
+        if most is not None and len(room.members) >= most:
+            raise Refused("ROOM_FULL", f"There are {most} in the room already, which is its limit.")
 
-    def _deliver(self, members: Collection[Member], encoded: bytes) -> int:
-        text, size = encoded.decode(), len(encoded)
-        for member in members:
-            member.offer(text, size)
-        self.deliveries += len(members)
-        return len(members)
+    def _entered(self, membership: Membership) -> None:
+        self._joined[membership.client_id][membership.room.name] = membership
+        self._settle(membership.room)
+
+    def leave(self, client: Client, name: str) -> Room:
+        """Take `client` out of the room and tell the others. Raises `Refused` where it is not in."""
+        membership = self.membership(client, name)
+        self._leave(membership)
+        return membership.room
+
+    def membership(self, client: Client, name: str) -> Membership:
+        """`client`'s membership of the room. Raises `Refused` where it has none."""
+        membership = self._joined[client.client_id].get(name)
+        if membership is None:
+            raise Refused("NOT_IN_ROOM", "You are not in this room: join it first.")
+        return membership
+
+    def _leave(self, membership: Membership) -> None:
+        del self._joined[membership.client_id][membership.room.name]
+        membership.room.leave(membership)
+        self._settle(membership.room)
+
+    def _remove(self, membership: Membership, why: str) -> None:
+        client, name = membership.client, membership.room.name
+        self._leave(membership)
+        data = {"room": name, "rooms": self.rooms_of(client), "event": "removed", "reason": why}
+        client.tell(
+            Message(type=MessageType.STATUS, user_id=client.user_id, room=name, content=f"Left {name}", data=data)
+        )
+
+    # For everybody
+
+    def broadcast(self, message: Message) -> int:
+        """Give `message`, encoded once, to everybody. Returns how many that are."""
+        encoded = message.encode()
+        self._traffic.sent(len(self._everyone), len(encoded))
+        for client in self._everyone.send(encoded):
+            client.check()
+        return len(self._everyone)
+
+    def direct(self, message: Message, to: Address) -> int:
+        """Give `message` to those it is for. Returns how many connections that were."""
+        clients, encoded = self.addressed(to), message.encode()
+        self._traffic.sent(len(clients), len(encoded))
+        for client in clients:
+            client.push(encoded)
+        return len(clients)
+
+    def disconnect(self, clients: Collection[Client]) -> None:
+        """End connections for good."""
+        for client in clients:
+            client.cut(CloseCode.DISCONNECTED)

@@ -1,0 +1,56 @@
+"""What a client of the hub held is free when it has left, without waiting for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+
+import httpx
+import pytest
+import trio
+
+from uait.services.hub.service import hub
+
+
+@pytest.fixture
+def without_collector():
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def visit(url, client):
+    """Connect, be welcomed, subscribe, and be gone."""
+    port = int(url.rpartition(":")[2])
+    payload = b'{"type": "subscribe", "id": "s", "room": "tea", "presence": "diffs"}'
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(
+            f"GET /ws HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        heard = b""
+        while b"Welcome" not in heard:
+            heard += await stream.receive_some()
+        await stream.send_all(b"\x81" + bytes((0x80 | len(payload),)) + b"\0\0\0\0" + payload)
+        while b"subscribed" not in heard:
+            heard += await stream.receive_some()
+    while (await client.get(f"{url}/stats")).json()["clients"]:
+        await trio.sleep(0.02)
+    await trio.sleep(0.1)
+
+
+async def test_no_ring_of_objects_is_left(run_service_live, without_collector):
+    with trio.fail_after(60):
+        async with run_service_live(hub) as url, httpx.AsyncClient() as client:
+            await visit(url, client)
+            gc.collect()
+            gc.garbage.clear()
+            await visit(url, client)
+            gc.collect()
+            ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("uait.services")}
+    assert ours == set()
