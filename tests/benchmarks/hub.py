@@ -1,0 +1,277 @@
+"""What the hub costs: fan-out to many WebSockets beside node's `ws` and PyPI's `websockets` in the same run, latency, memory of an idle connection.
+
+    python tests/benchmarks/hub.py [--clients 500] [--seconds 5] [--connections 10000] [--tools DIR]
+
+One client sends, every client gets. Each server has one core to itself, and the load generator, which only counts marks in what it reads, another one. The peers are installed into a
+directory of their own (npm and pip); one that cannot be is left out. Linux only: processor time and memory are read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from _process import free_ports, resident
+
+WS = """
+const {WebSocketServer} = require('ws');
+const server = new WebSocketServer({host: '127.0.0.1', port: +process.argv[2], perMessageDeflate: false});
+server.on('connection', client => client.on('message', data => {
+  for (const each of server.clients) if (each.readyState === 1) each.send(data, {binary: false});
+}));
+"""
+WEBSOCKETS = """
+import asyncio, sys
+from websockets.asyncio.server import broadcast, serve
+
+async def handler(connection):
+    async for message in connection:
+        broadcast(server.connections, message)
+
+async def main():
+    global server
+    async with serve(handler, '127.0.0.1', int(sys.argv[1]), compression=None, max_queue=None) as server:
+        await asyncio.get_running_loop().create_future()
+
+asyncio.run(main())
+"""
+MARK = b"#"  # and not "~", which is the first byte of a length
+SIZE = 200
+UNDER_WAY = 5
+"""Messages that are on their way at once: enough to keep a server busy, and few enough for their latency to be the server's."""
+
+
+@attrs.frozen
+class Server:
+    name: str
+    command: list[str]
+    path: str = "/"
+    environment: dict[str, str] = attrs.field(factory=dict)
+    envelope: int = 0
+    """Bytes that it adds to a message."""
+
+
+def uait(folder: Path) -> Server:
+    settings = {"UAIT_HUB_RATE": "0", "UAIT_HUB_CONNECTIONS_PER_USER": "20000", "UAIT_LIMITS_CONNECTIONS": "20000"}
+    command = [
+        sys.executable,
+        "-m",
+        "uait",
+        "--only",
+        "hub",
+        "--data-dir",
+        str(folder / "data"),
+        "--log-level",
+        "error",
+    ]
+    return Server("uait hub", [*command, "--port", "hub={port}"], "/ws", settings, envelope=165)
+
+
+def peers(tools: Path) -> list[Server]:
+    """Those that can be installed."""
+    found = []
+    if shutil.which("node") and shutil.which("npm"):
+        if not (tools / "node_modules" / "ws").exists():
+            subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(tools), "ws"])
+        if (tools / "node_modules" / "ws").exists():
+            (tools / "server.cjs").write_text(WS)
+            found.append(Server("ws (node)", ["node", str(tools / "server.cjs"), "{port}"]))
+    packages = tools / "packages"
+    if not packages.exists():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "websockets"]
+        subprocess.run(install, stderr=subprocess.DEVNULL)
+    if packages.exists():
+        environment = {"PYTHONPATH": str(packages)}
+        found.append(Server("websockets", [sys.executable, "-c", WEBSOCKETS, "{port}"], environment=environment))
+    return found
+
+
+@contextmanager
+def running(server: Server, core: int | None) -> Iterator[tuple[int, int]]:
+    """The server in a process of its own, on one core; gives its process id and port."""
+    (port,) = free_ports(1)
+    command = [part.replace("{port}", str(port)) for part in server.command]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **server.environment}
+    )
+    try:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        give_up = time.perf_counter() + 30
+        while True:
+            try:
+                Client(port, server.path).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.perf_counter() > give_up:
+                    raise
+                time.sleep(0.02)
+        yield process.pid, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Client:
+    """A WebSocket client that knows no more than it must."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = self.socket.recv(4096)
+            if not data:
+                raise ConnectionError("the server closed during the handshake")
+            head += data
+        if b" 101 " not in head[:20]:
+            raise ConnectionError(head[:200].decode(errors="replace"))
+
+    def send(self, payload: bytes) -> None:
+        """One text frame, masked with zeros."""
+        size = len(payload)
+        length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        self.socket.sendall(b"\x81" + length + b"\0\0\0\0" + payload)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def processor_time(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Result:
+    """`busy`: the share of the time that the load generator's core was busy with it."""
+
+    rate: float
+    microseconds: float
+    median: float
+    p99: float
+    busy: float
+
+
+def fan_out(server: Server, pid: int, port: int, clients: int, seconds: float) -> Result:
+    """Have one client's messages go to all."""
+    everybody = [Client(port, server.path) for _ in range(clients)]
+    speaker = everybody[0]
+    poll = selectors.EpollSelector()
+    time.sleep(0.3)
+    for client in everybody:
+        client.socket.setblocking(False)
+        try:
+            while client.socket.recv(65536):  # the welcome, and whatever else there is
+                pass
+        except BlockingIOError:
+            pass
+        poll.register(client.socket, selectors.EVENT_READ)
+    speaker.socket.setblocking(True)
+    text = "x" * (SIZE - server.envelope - 10)
+    sent: list[float] = []
+    delays: list[float] = []
+    received = 0
+    began, before, mine = time.perf_counter(), processor_time(pid), time.process_time()
+    end = began + seconds
+    while (now := time.perf_counter()) < end or received < len(sent) * clients:
+        if now > end + 10:
+            raise RuntimeError(f"{server.name}: {len(sent) * clients - received} messages did not arrive")
+        while now < end and received >= (len(sent) - UNDER_WAY + 1) * clients - clients // 2:
+            payload = (
+                f'{{"type":"chat","content":"{text}{len(sent):07}#"}}' if server.envelope else f"{text}{len(sent):09}#"
+            )
+            sent.append(time.perf_counter())
+            speaker.send(payload.encode())
+        for key, _ in poll.select(0.05):
+            data = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+            received += data.count(MARK)
+            last = data.rfind(MARK)
+            if last >= 7:
+                delays.append(time.perf_counter() - sent[int(data[last - 7 : last])])
+    took = time.perf_counter() - began
+    used = processor_time(pid) - before
+    busy = (time.process_time() - mine) / took
+    for client in everybody:
+        client.close()
+    poll.close()
+    delays.sort()
+    deliveries = len(sent) * clients
+    return Result(
+        deliveries / took,
+        used * 1e6 / deliveries,
+        delays[len(delays) // 2] * 1000,
+        delays[len(delays) * 99 // 100] * 1000,
+        busy,
+    )
+
+
+def weigh(server: Server, pid: int, port: int, connections: int) -> tuple[float, float, float]:
+    """KiB that an idle connection takes, MiB that stay when all have left, and connections accepted a second."""
+    for _ in range(100):
+        Client(port, server.path).close()
+    time.sleep(1)
+    before = resident(pid)
+    began = time.perf_counter()
+    held = [Client(port, server.path) for _ in range(connections)]
+    took = time.perf_counter() - began
+    time.sleep(1)
+    taken = resident(pid) - before
+    for client in held:
+        client.close()
+    time.sleep(3)
+    return taken * 1024 / connections, resident(pid) - before, connections / took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=500, help="clients that get each message (default 500)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement (default 5)")
+    parser.add_argument("--connections", type=int, default=10_000, help="idle connections to weigh (default 10000)")
+    parser.add_argument(
+        "--tools", type=Path, help="where the peers are, or are to be installed (default: for this run)"
+    )
+    arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    print(
+        f"Python {sys.version.split()[0]}, {arguments.clients} clients, messages of {SIZE} bytes, {UNDER_WAY} under way"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        tools = arguments.tools or Path(name) / "tools"
+        tools.mkdir(parents=True, exist_ok=True)
+        if len(cores) > 1:
+            os.sched_setaffinity(0, set(cores[1:]))
+        first: float | None = None
+        for server in (uait(Path(name)), *peers(tools)):
+            with running(server, cores[0] if len(cores) > 1 else None) as (pid, port):
+                fan_out(server, pid, port, arguments.clients, 1.0)
+                found = fan_out(server, pid, port, arguments.clients, arguments.seconds)
+            ratio = "" if first is None else f", uait has {first / found.rate:.2f} times that"
+            first = first or found.rate
+            print(
+                f"{server.name:12} {found.rate:9,.0f} deliveries/s, {found.microseconds:5.2f} µs of its processor time each, "
+                f"median {found.median:5.1f} ms, p99 {found.p99:5.1f} ms (generator {found.busy:.0%} busy){ratio}"
+            )
+        with running(uait(Path(name)), None) as (pid, port):
+            taken, stay, accepted = weigh(uait(Path(name)), pid, port, arguments.connections)
+        print(
+            f"{arguments.connections} idle connections: {taken:.1f} KiB each, {stay:.1f} MiB stay, accepted at {accepted:.0f}/s"
+        )
+
+
+if __name__ == "__main__":
+    main()
