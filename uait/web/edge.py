@@ -99,6 +99,9 @@ class Edge:
                 disconnect.discard(exchange.client_left)
             if (exchange.left or cancelled or not exchange.status) and not exchange.ended and exchange.status != 101:
                 exchange.status = CLIENT_LEFT
+            scope.pop(
+                EXCHANGE, None
+            )  # they know each other, and such a ring keeps a connection's memory until the garbage collector comes by
             seconds = trio.current_time() - exchange.started
             self._app.metrics.end(exchange, seconds)
             log_access(self._log, exchange, seconds)

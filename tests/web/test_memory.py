@@ -1,0 +1,54 @@
+"""What a request or a WebSocket held is free when it ends, without waiting for the garbage collector, through all of a service's layers."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wire import TEXT, close_frame, dial, frame
+
+import uait
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def use(port: int, kind: str) -> None:
+    async with dial(port) as wire:
+        if kind == "http":
+            for path in ("/stats", "/nothing"):
+                await wire.ask(path)
+        else:
+            await wire.open_websocket("/ws")
+            await wire.send(frame(TEXT, b'{"type": "chat", "content": "x"}'))
+            await wire.frame()
+            await wire.send(close_frame())
+            await wire.close_code()
+            assert await wire.rest() == b""
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_no_ring_of_objects_is_left(kind: str, tmp_path: Path, without_collector: None) -> None:
+    settings = uait.Settings(data_dir=tmp_path, only=("hub",), sections={"hub": {"port": 0}})
+    async with uait.open_host(settings) as host:
+        port = int(host.addresses("hub")[0].rpartition(":")[2])
+        await use(port, kind)
+        gc.collect()
+        gc.garbage.clear()
+        await use(port, kind)
+        await use(port, "http")  # the connection before has ended by then
+        gc.collect()
+        ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("uait")}
+    assert ours == set()
