@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
+
 from uait.storage import format_time, new_id, utc_now
+from uait.storage.ids import random8
 
 
 def test_ids_are_version_7_and_sort_by_time():
@@ -27,3 +34,27 @@ def test_times_have_one_width_so_that_texts_sort_as_times_do():
     assert len({len(text) for text in texts}) == 1
     assert texts[2] == "2026-11-21T23:00:00.000000Z"
     assert utc_now().endswith("Z")
+
+
+FORKS = """
+import os
+from uait.storage.ids import random8
+random8()
+child = os.fork()
+print(random8().hex(), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only some systems fork")
+def test_a_forked_process_draws_other_bytes() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
+    one, other = done.stdout.split()
+    assert one != other
+
+
+def test_no_two_threads_draw_the_same_bytes() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        drawn = [one for many in pool.map(lambda _: [random8() for _ in range(2000)], range(4)) for one in many]
+    assert len(set(drawn)) == len(drawn)

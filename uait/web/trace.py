@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 
-from uait.storage.ids import new_id
+from uait.storage.ids import new_id, random8
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
@@ -21,10 +20,9 @@ def child_span(traceparent: str | None) -> tuple[str, bool]:
 
     Returns the header value, and whether it goes on with the given trace: only then is a `tracestate` passed on.
     """
-    random = os.urandom(24).hex()
-    trace, span = random[:32], random[32:]
+    span = random8().hex()
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     # Version 00 has exactly four parts; later versions may have more, which we do not understand and therefore drop.
     if match is not None and traceparent is not None and (traceparent[:2] != "00" or match[3] is None):
         return f"00-{match[1]}-{span}-{int(match[2], 16) & 1:02x}", True
-    return f"00-{trace}-{span}-00", False
+    return f"00-{random8().hex()}{random8().hex()}-{span}-00", False
