@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-
 _AT_ONCE = 512
 
 _drawn: Iterator[bytes] = iter(())
