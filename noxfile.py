@@ -47,13 +47,13 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The quick tests, two at a time: many of them wait for a deadline."""
-    pytest(session, "-n", "2")
+    pytest(session, "-n", "2", "--dist", "loadgroup")
 
 
 @nox.session(python=BOTH_LINES)
 def system(session: nox.Session) -> None:
     """Real processes and real clients, two at a time."""
-    pytest(session, "-n", "2", "-m", "system")
+    pytest(session, "-n", "2", "--dist", "loadgroup", "-m", "system")
 
 
 @nox.session(python=BOTH_LINES)
