@@ -275,3 +275,10 @@ async def test_too_large_a_body_is_413_when_the_app_goes_on_reading(serve: Serve
             assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
             assert await wire.rest() == b""
     assert echo.ended[-1] == "/count cancelled"
+
+
+async def test_a_wrong_chunk_that_comes_with_its_head_is_refused_at_once(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Transfer-Encoding: chunked", method="POST") + b"ZZ\r\n")
+        with trio.fail_after(5):
+            assert (await wire.answer()).status == 400

@@ -274,7 +274,7 @@ class Connection:
         if parser.ahead:
             await self.breathe()
             parser.feed()
-        else:
+        elif not parser.over:
             data = await self.read()
             if not data:
                 return False
