@@ -282,3 +282,12 @@ async def test_a_wrong_chunk_that_comes_with_its_head_is_refused_at_once(serve: 
         await wire.send(request("/echo", "Transfer-Encoding: chunked", method="POST") + b"ZZ\r\n")
         with trio.fail_after(5):
             assert (await wire.answer()).status == 400
+
+
+async def test_http_1_0_expects_nothing(serve: Serve, echo: Echo) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/echo", "Expect: 100-continue", "Content-Length: 3", method="POST", version="1.0"))
+        await trio.sleep(0.05)
+        await wire.send(b"abc")
+        answer = await wire.answer()
+        assert (answer.status, answer.body) == (200, b"abc")

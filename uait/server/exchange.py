@@ -59,7 +59,7 @@ class Exchange:
         self.disconnect = Disconnect()
         self.scope = make_scope(connection, head, request.method.decode("ascii"), self.disconnect)
         self._connection = connection
-        if not request.whole:
+        if not request.whole and head.version == "1.1":
             expects = (b"expect", b"100-continue")
             self.waits_for_continue = any((name, value.lower()) == expects for name, value in request.headers)
 
