@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from echo import Echo
+from echo import Echo, answer
 from serving import Running, Serve
 from wire import TEXT, Wire, frame, request
 
@@ -175,3 +175,29 @@ async def test_an_app_that_sends_without_end_to_nobody_does_not_freeze_the_other
 async def still_answers(running: Running) -> None:
     async with running.dial() as wire:
         assert (await wire.ask()).status == 204
+
+
+async def test_each_task_that_waits_for_the_end_hears_of_it(serve: Serve) -> None:
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+
+        async def listen() -> None:
+            heard.append((await receive())["type"])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            nursery.start_soon(listen)
+            await trio.sleep(0.02)
+            await answer(send, b"done")
+
+    async with serve(app) as running, running.dial() as wire:
+        for _ in range(2):
+            assert (await wire.ask()).body == b"done"
+        with trio.fail_after(5):
+            while len(heard) < 4:
+                await trio.sleep(0.001)
+    assert set(heard) == {"http.disconnect"}

@@ -101,7 +101,8 @@ class Exchange:
                 await connection.breathe()
                 return {"type": "http.request", "body": body, "more_body": not request.whole}
             if request.whole:
-                self._over = trio.Event()
+                if self._over is None:
+                    self._over = trio.Event()
                 await self._over.wait()
                 break
             if self.waits_for_continue:
