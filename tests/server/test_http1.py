@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 import trio.lowlevel
-from echo import Echo
+from echo import Echo, answer
 from serving import Serve
 from wire import request
 
@@ -291,3 +293,24 @@ async def test_http_1_0_expects_nothing(serve: Serve, echo: Echo) -> None:
         await wire.send(b"abc")
         answer = await wire.answer()
         assert (answer.status, answer.body) == (200, b"abc")
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_an_app_that_gives_up_receiving_loses_nothing(serve: Serve, size: int) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        taken, more = 0, True
+        while more:
+            with trio.CancelScope() as patience:
+                patience.cancel(reason="only what is there already")
+                await receive()
+                raise AssertionError("receive has not noticed that it is cancelled")
+            message = await receive()
+            taken += len(message["body"])
+            more = message["more_body"]
+        await answer(send, b"%d" % taken)
+
+    async with serve(app) as running, running.dial() as wire:
+        with trio.fail_after(10):
+            assert (await wire.ask(method="POST", body=b"x" * size)).body == b"%d" % size

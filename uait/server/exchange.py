@@ -95,10 +95,10 @@ class Exchange:
                 connection.refuse(PayloadTooLarge())
                 break
             if request.body or (request.whole and not self._told):
+                await connection.breathe()  # first: what a cancelled task had taken would be lost
                 body, request.body = bytes(request.body), bytearray()
                 self._taken += len(body)
                 self._told = request.whole
-                await connection.breathe()
                 return {"type": "http.request", "body": body, "more_body": not request.whole}
             if request.whole:
                 if self._over is None:

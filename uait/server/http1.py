@@ -83,6 +83,7 @@ class Connection:
         "_connections",
         "_exchange",
         "_fileno",
+        "_full",
         "_gone",
         "_heard",
         "_linger",
@@ -119,6 +120,7 @@ class Connection:
         self._to_head = False
         self._waiting = _Waiting.HEAD
         self._heard = False
+        self._full = False  # the last read took as much as one may: there may be more
         self._gone = False
         self._linger = False
         self._steps = 0
@@ -242,7 +244,10 @@ class Connection:
         return exchange.request.last or exchange.waits_for_continue or self.site.drain.phase is not Phase.SERVING
 
     async def read(self) -> bytes:
-        """What the client sends next; empty at its end, in whatever way."""
+        """What the client sends next; empty at its end, in whatever way. Nothing of it is lost where the caller is cancelled."""
+        if self._full:
+            self._full = False
+            await self.breathe()
         while True:
             await self._watched.readable()
             try:
@@ -252,8 +257,8 @@ class Connection:
             except OSError:
                 return b""
             if len(data) == READ:
+                self._full = True
                 self._watched.more()
-                await self.breathe()
             return data
 
     async def read_body(self, request: Request) -> None:
