@@ -345,3 +345,28 @@ async def test_an_ordinary_request_to_a_websocket_is_no_websocket(serve: Serve, 
     async with serve(echo) as running, running.dial() as wire:
         await wire.send(request("/ws", "Upgrade: websocket"))  # without Connection: Upgrade
         assert (await wire.answer()).status == 200
+
+
+@pytest.mark.parametrize("more", [True, False])
+async def test_data_behind_a_handshake_that_the_app_refuses_changes_nothing(serve: Serve, more: bool) -> None:
+    seen = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        headers = [(b"content-length", b"3")]
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"no" if more else b"no!", "more_body": more})
+        await seen.wait()
+        if more:
+            await send({"type": "websocket.http.response.body", "body": b"!"})
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(handshake())
+        assert (await wire.head()).status == 403
+        assert await wire.exactly(2) == b"no"
+        await wire.send(frame(TEXT, b"early"))
+        await trio.sleep(0.1)
+        seen.set()
+        assert await wire.rest() == b"!"

@@ -220,12 +220,14 @@ class WebSocket:
         data = early or await self._connection.read()
         while data:
             self._pinged = False
-            if self._messages is None:
+            if self._messages is not None:
+                self._timer.set(trio.current_time() + self._site.limits.ping_interval)
+                if await self._take(self._messages, data):
+                    return
+            elif self._state is _State.CONNECTING:
                 self._refuse(BadRequest("A WebSocket's data must wait for the handshake's answer."))
                 return
-            self._timer.set(trio.current_time() + self._site.limits.ping_interval)
-            if await self._take(self._messages, data):
-                return
+            # Else the app refuses the WebSocket: its answer is on its way, and must not have another one in it.
             data = await self._connection.read()
 
     async def _take(self, messages: Messages, data: bytes) -> bool:
