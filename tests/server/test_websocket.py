@@ -370,3 +370,25 @@ async def test_data_behind_a_handshake_that_the_app_refuses_changes_nothing(serv
         await trio.sleep(0.1)
         seen.set()
         assert await wire.rest() == b"!"
+
+
+async def test_a_client_that_waits_for_a_slow_app_is_not_taken_for_dead(serve: Serve) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        await trio.sleep(1.0)
+        for _ in range(20):
+            await receive()
+        await send({"type": "websocket.send", "text": "all"})
+
+    async with serve(app, queue=4, ping_interval=0.2, pong_timeout=0.2) as running, running.dial() as wire:
+        await wire.open_websocket()
+        await wire.send(*(frame(TEXT, b"x") for _ in range(20)))
+        for _ in range(20):
+            opcode, payload = await wire.frame()
+            if opcode != PING:
+                break
+            await wire.send(frame(PONG, payload))
+        assert (opcode, payload) == (TEXT, b"all")

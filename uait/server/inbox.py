@@ -21,6 +21,9 @@ class Inbox:
     Args:
         has_left: whether the client has ended the connection. Asked while there is no room, when reading would not tell.
         first: a message that is there from the start, and counts for nothing.
+
+    Attributes:
+        crowded: somebody waits for room, and does not read meanwhile.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Inbox:
         self._bytes = 0
         self._end: Message | None = None
         self._closed = False
+        self.crowded = False
         self._changed = trio.lowlevel.ParkingLot()
 
     async def put(self, message: Message) -> None:
@@ -48,11 +52,13 @@ class Inbox:
         while self._messages and (self._bytes + size > self._max_bytes or len(self._messages) >= self._max_messages):
             if self._closed or self._end:
                 break
+            self.crowded = True
             with trio.move_on_after(timing.SHORTLY):
                 await self._changed.park()
                 continue
             if self._has_left():
                 raise ClientLeft
+        self.crowded = False
         if self._closed or self._end:
             return
         last = self._messages[-1] if self._messages else None

@@ -295,6 +295,10 @@ class WebSocket:
             self._flushing = False
 
     def _expire(self) -> None:
+        if self._inbox.crowded:  # nobody reads, so that nothing comes in: that says nothing about the client
+            self._pinged = False
+            self._timer.set(trio.current_time() + self._site.limits.ping_interval)
+            return
         if self._pinged:
             self._connection.writer.reset()  # which wakes the reading task up
             return
