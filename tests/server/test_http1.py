@@ -314,3 +314,14 @@ async def test_an_app_that_gives_up_receiving_loses_nothing(serve: Serve, size: 
     async with serve(app) as running, running.dial() as wire:
         with trio.fail_after(10):
             assert (await wire.ask(method="POST", body=b"x" * size)).body == b"%d" % size
+
+
+async def test_connection_close_is_kept_where_the_answer_begins_before_the_body_has_come(
+    serve: Serve, echo: Echo
+) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.send(request("/mirror", "Connection: close", "Content-Length: 3", method="POST"))
+        await wire.head()
+        await wire.send(b"abc")
+        with trio.fail_after(5):
+            assert await wire.rest() == b"3\r\nabc\r\n0\r\n\r\n"

@@ -214,7 +214,7 @@ class Connection:
         if not request.whole:
             await self._take_rest(request, exchange)
         self._linger = not (request.whole and request.last and not self._parser.ahead)
-        return request.whole and not exchange.head.last and not self._gone
+        return request.whole and not (request.last or exchange.head.last or self._gone)
 
     async def _take_rest(self, request: Request, exchange: Exchange) -> None:
         """Take in, for a bounded time and size, what the client still sends of an answered request, so that the connection can be used again."""
