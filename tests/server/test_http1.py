@@ -325,3 +325,29 @@ async def test_connection_close_is_kept_where_the_answer_begins_before_the_body_
         await wire.send(b"abc")
         with trio.fail_after(5):
             assert await wire.rest() == b"3\r\nabc\r\n0\r\n\r\n"
+
+
+async def test_pipelined_requests_let_others_run_in_between(serve: Serve) -> None:
+    in_a_row = most = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal in_a_row, most
+        if scope["type"] != "http":
+            return
+        in_a_row += 1
+        most = max(most, in_a_row)
+        await answer(send, b"")
+
+    async def other() -> None:
+        nonlocal in_a_row
+        while True:
+            in_a_row = 0
+            await trio.lowlevel.checkpoint()
+
+    async with serve(app) as running, running.dial() as wire, trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await wire.send(request() * 400)
+        for _ in range(400):
+            await wire.answer()
+        nursery.cancel_scope.cancel(reason="all are answered")
+    assert most <= 16

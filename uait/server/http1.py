@@ -169,6 +169,9 @@ class Connection:
     async def _next(self) -> Request | None:
         """Wait for the next request's head; None where there will be none."""
         parser = self._parser
+        if parser.requests:  # a pipelined one, and the app before it may not have waited once
+            self._waiting = _Waiting.NOTHING
+            await self.breathe()
         while not parser.requests:
             if parser.ahead:
                 await self.breathe()
