@@ -392,3 +392,28 @@ async def test_a_client_that_waits_for_a_slow_app_is_not_taken_for_dead(serve: S
                 break
             await wire.send(frame(PONG, payload))
         assert (opcode, payload) == (TEXT, b"all")
+
+
+async def test_what_an_app_gave_up_sending_reaches_a_client_that_reads_later(serve: Serve) -> None:
+    sent: list[int] = []
+    given_up = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while not given_up.is_set():
+            with trio.move_on_after(0.1) as patience:
+                await send({"type": "websocket.send", "bytes": b"x" * 65536})
+            sent.append(65536)
+            if patience.cancelled_caught:
+                given_up.set()
+        await receive()
+
+    async with serve(app) as running, running.dial(receive_buffer=65536) as wire:
+        await wire.open_websocket()
+        await given_up.wait()
+        with trio.fail_after(5):
+            for size in sent:
+                assert await wire.frame() == (BINARY, b"x" * size)

@@ -213,6 +213,10 @@ class WebSocket:
         except trio.BrokenResourceError:
             self._reading.cancel(reason="the client cannot be reached")
             await trio.sleep(PAUSE)
+        except trio.Cancelled:
+            if writer.unsent:  # the app may have nothing more to send, and the client must not wait for half a frame's rest
+                self._flush_soon()
+            raise
 
     # The reading task
 
