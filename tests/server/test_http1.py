@@ -11,7 +11,7 @@ from echo import Echo, answer
 from serving import Serve
 from wire import request
 
-from uait.server import ASGIApp
+from uait.server import ASGIApp, NativeConnections
 
 
 async def test_both_loopback_addresses_answer(serve: Serve, either: ASGIApp) -> None:
@@ -351,3 +351,19 @@ async def test_pipelined_requests_let_others_run_in_between(serve: Serve) -> Non
             await wire.answer()
         nursery.cancel_scope.cancel(reason="all are answered")
     assert most <= 16
+
+
+@pytest.mark.parametrize("speak", [NativeConnections])
+async def test_trailers_may_come_in_parts(serve: Serve) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"x"})
+        await send({"type": "http.response.trailers", "headers": [(b"a", b"1")], "more_trailers": True})
+        await send({"type": "http.response.trailers", "headers": [(b"b", b"2")]})
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(request("/", "TE: trailers", "Connection: close"))
+        await wire.head()
+        assert await wire.rest() == b"1\r\nx\r\n0\r\na: 1\r\nb: 2\r\n\r\n"

@@ -51,6 +51,7 @@ class Exchange:
     _held = b""
     _left = _taken = 0
     _told = _trailers = False
+    _fields: tuple[tuple[bytes, bytes], ...] = ()  # trailers so far
     waits_for_continue = False
     _over: trio.Event | None = None
 
@@ -137,7 +138,11 @@ class Exchange:
             # Slowly, so that an app that sends in a loop keeps nobody else from running.
             await trio.sleep(PAUSE)
         elif kind == "http.response.trailers" and state is _State.TRAILERS:
-            await self._connection.write(make_trailers(message.get("headers", ())), last=True)
+            self._fields = (*self._fields, *message.get("headers", ()))
+            if message.get("more_trailers", False):
+                await self._connection.breathe()
+                return
+            await self._connection.write(make_trailers(self._fields), last=True)
             if self._state is _State.TRAILERS:
                 self._finish(_State.ANSWERED)
         elif kind == "http.response.early_hint" and state is _State.REQUEST:
