@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from serving import KINDS, Running, Serve
-from wire import BINARY, TEXT, Wire, close_frame
+from wire import BINARY, PING, TEXT, Wire, close_frame, frame
 
 from uait.server import Speak, binary_frame, broadcast, text_frame
 
@@ -136,3 +136,13 @@ async def test_before_the_handshake_and_after_the_end_it_does_nothing(serve: Ser
         assert not hall.outlets[0].open
         assert hall.outlets[0].push(text_frame("too late")) == 0
         assert broadcast(hall.outlets, text_frame("too late")) == []
+
+
+async def test_pongs_that_a_client_does_not_read_are_bounded(serve: Serve) -> None:
+    hall = Hall()
+    async with serve(hall) as running, AsyncExitStack() as stack:
+        wire = await joined(running, stack, receive_buffer=4096)
+        with trio.move_on_after(1.5):
+            while True:
+                await wire.send(frame(PING, b"x" * 125) * 500)
+        assert 0 < hall.outlets[0].queued < 100_000

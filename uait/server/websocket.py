@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ABNORMAL = int(CloseReason.ABNORMAL_CLOSURE)
+_PONGS = 16 * 1024
+"""Bytes of pongs that wait for a client."""
 
 
 class _State(Enum):
@@ -80,6 +82,7 @@ class WebSocket:
         )
         self._timer = deadlines.timer(self._expire)
         self._pinged = False
+        self._unread = 0  # bytes of pongs since the client has last taken in everything
         self._flushing = False
         self._reading = trio.CancelScope()
         self._app_scope = trio.CancelScope()
@@ -249,8 +252,16 @@ class WebSocket:
                 self._end(found.code, found.reason)
                 return True
             else:
-                self._write_soon(found.data)
+                await self._pong(found.data)
         return False
+
+    async def _pong(self, data: bytes) -> None:
+        """Answer a ping. A client that goes on pinging and does not read its answers is not read from, either."""
+        self._unread = self._unread + len(data) if self._connection.writer.unsent else 0
+        if self._unread > _PONGS:
+            await self._write(data)
+        else:
+            self._write_soon(data)
 
     def _refuse(self, error: APIError) -> None:
         self.refusal = error
