@@ -183,7 +183,7 @@ class Parser:
         # Asking llhttp makes a string out of two numbers, which takes longer than all the rest of it.
         line, self._line = self._line, b""
         end = line.find(b"\r\n")
-        if line[end - 8 : end] == b"HTTP/1.1":
+        if end > 0 and line[end - 8 : end] == b"HTTP/1.1":
             return b"1.1"
         return http.get_http_version().encode()
 

@@ -1,0 +1,13 @@
+"""The parser, where it depends on how the bytes were cut."""
+
+from __future__ import annotations
+
+from uait.server.limits import ServerLimits
+from uait.server.parser import Parser
+
+
+def test_a_target_is_not_taken_for_the_version() -> None:
+    parser = Parser(ServerLimits())
+    parser.feed(b"GET /HTTP/1.1x")
+    parser.feed(b" HTTP/1.0\r\n\r\n")
+    assert parser.requests[0].version == b"1.0"
