@@ -92,6 +92,8 @@ class Parser:
                 break
         if self._http is not None:
             self.ahead = data[start:]
+        elif self.tail is not None:
+            self.tail += data[start:]
 
     def close(self) -> None:
         """Read no more. (httptools' parser knows this object, and such a ring keeps its memory until the garbage collector comes by.)"""
