@@ -130,3 +130,14 @@ async def test_what_is_closed_is_soon_forgotten(kept: Kept, autojump_clock: obje
     assert kept.called == [("one", start + 100)]
     assert kept.deadlines._heap == []
     assert timer.deadline == math.inf
+
+
+async def test_the_closed_are_counted_once_however_often_they_were_moved(kept: Kept, autojump_clock: object) -> None:
+    start = trio.current_time()
+    for _ in range(100):
+        timer = kept.timer("closed")
+        timer.set(start + 50)
+        timer.set(start + 10)
+        timer.close()
+    await trio.sleep(100)
+    assert kept.deadlines._dead == 0  # else they would be kept ever longer

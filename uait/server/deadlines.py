@@ -56,6 +56,7 @@ class Timer:
             return  # an earlier look has taken this one's place
         self._due = math.inf
         if self._callback is None:
+            self._deadlines.forgotten()
             return
         if self.deadline <= now:
             self.deadline = math.inf
@@ -91,8 +92,6 @@ class Deadlines:
             now = trio.current_time()
             while self._heap and self._heap[0][0] <= now:
                 due, _, timer = heapq.heappop(self._heap)
-                if timer.closed:
-                    self._dead -= 1
                 try:
                     timer.look(due, now)
                 except Exception:
@@ -104,6 +103,10 @@ class Deadlines:
         """Look at `timer` at `due`."""
         heapq.heappush(self._heap, (due, next(self._order), timer))
         self._sleep.deadline = min(self._sleep.deadline, due)
+
+    def forgotten(self) -> None:
+        """A closed timer was due."""
+        self._dead -= 1
 
     def forget(self, due: float) -> None:
         """A timer was closed: drop such timers now and then, before they are due."""
