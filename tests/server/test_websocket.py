@@ -13,7 +13,7 @@ from echo import Echo
 from serving import Serve
 from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Wire, close_frame, frame, handshake, request
 
-from uait.server import ASGIApp
+from uait.server import ASGIApp, NativeConnections
 
 
 async def test_messages_come_back(serve: Serve, either: ASGIApp) -> None:
@@ -394,6 +394,7 @@ async def test_a_client_that_waits_for_a_slow_app_is_not_taken_for_dead(serve: S
         assert (opcode, payload) == (TEXT, b"all")
 
 
+@pytest.mark.parametrize("speak", [NativeConnections])
 async def test_what_an_app_gave_up_sending_reaches_a_client_that_reads_later(serve: Serve) -> None:
     sent: list[int] = []
     given_up = trio.Event()
