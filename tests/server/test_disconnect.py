@@ -201,3 +201,25 @@ async def test_each_task_that_waits_for_the_end_hears_of_it(serve: Serve) -> Non
             while len(heard) < 4:
                 await trio.sleep(0.001)
     assert set(heard) == {"http.disconnect"}
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_also_behind_an_answer_without_a_body(serve: Serve, status: int) -> None:
+    ended = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        finally:
+            ended.set()
+
+    async with serve(app) as running:
+        async with running.dial() as wire:
+            await wire.send(request())
+            await wire.head()
+        with trio.fail_after(5):
+            await ended.wait()

@@ -44,6 +44,7 @@ class Exchange:
         request: it may still be arriving.
         head: what the answer's head said, once there is one.
         waits_for_continue: the client holds the body back until it is asked for it.
+        overlong: the answer is complete, and the app would go on with it.
     """
 
     head: AnswerHead | None = None
@@ -52,7 +53,7 @@ class Exchange:
     _left = _taken = 0
     _told = _trailers = False
     _fields: tuple[tuple[bytes, bytes], ...] = ()  # trailers so far
-    waits_for_continue = False
+    waits_for_continue = overlong = False
     _over: trio.Event | None = None
 
     def __init__(self, connection: Connection, request: Request, head: Head) -> None:
@@ -130,6 +131,7 @@ class Exchange:
             if self._state is _State.ENDING:
                 self._finish(_State.ANSWERED)
                 if more:  # an answer without a body is complete, however long the app would go on
+                    self.overlong = True
                     self._connection.stop_app("its answer has no body")
         elif kind == "http.response.start" and state is _State.REQUEST:
             if data := self._begin(message):

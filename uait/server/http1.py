@@ -327,7 +327,7 @@ class Connection:
         exchange = self._exchange
         if not self._gone:
             self._gone = True
-            if exchange is not None and not exchange.answered:
+            if exchange is not None and (exchange.overlong or not exchange.answered):
                 self._timer.set(trio.current_time() + timing.SHORTLY)
                 self._end_exchange()
 
