@@ -217,7 +217,8 @@ class WebSocket:
             self._reading.cancel(reason="the client cannot be reached")
             await trio.sleep(PAUSE)
         except trio.Cancelled:
-            if writer.unsent:  # the app may have nothing more to send, and the client must not wait for half a frame's rest
+            # The app may have nothing more to send, and the client must not wait for half a frame's rest.
+            if writer.unsent:
                 self._flush_soon()
             raise
 
