@@ -12,7 +12,7 @@ from echo import Echo
 from serving import Running, Serve
 from wire import Wire, close_frame, dial, handshake, request
 
-from uait.server import ASGIApp, Phase, ServerLimits, Speak, bind, open_server
+from uait.server import ASGIApp, NativeConnections, Phase, ServerLimits, Speak, bind, open_server
 from uait.server.listener import CUT, KILL
 
 LATE = 1.5
@@ -206,6 +206,22 @@ async def test_a_sender_that_shields_itself_is_cut_off_with_its_socket(serve: Se
         assert trio.current_time() - began <= 0.1 + 2 + LATE
         (stuck,) = running.server.statistics().stuck
         assert "Writer" in stuck
+
+
+@pytest.mark.parametrize("speak", [NativeConnections])
+async def test_a_reader_that_shields_itself_is_cut_off_with_its_socket(serve: Serve) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            with trio.CancelScope(shield=True):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+    async with serve(app) as running, running.dial() as wire:
+        await open_request(running, wire, request("/", "Content-Length: 10", method="POST") + b"half")
+        began = trio.current_time()
+        await running.server.drain(0.1)
+        assert trio.current_time() - began <= 0.1 + 2 + LATE
+        await running.settled()
 
 
 async def test_who_had_to_be_abandoned_is_named(serve: Serve, echo: Echo) -> None:

@@ -219,8 +219,15 @@ class Server:
         if await self._wait(KILL):
             return
         for accepted in list(self._open):
+            with suppress(OSError):
+                accepted.transport.socket.shutdown(
+                    socket.SHUT_RDWR
+                )  # wakes up whoever reads, a shield around it or not
+        if await self._wait(KILL / 2):
+            return
+        for accepted in list(self._open):
             reset(accepted.transport)
-        await self._wait(KILL)
+        await self._wait(KILL / 2)
 
     def _report(self, what: str = "did not end in time") -> None:
         stuck = [f"{accepted.peer}: {where(accepted.task)}" for accepted in self._open if accepted.task is not None]
