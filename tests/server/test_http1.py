@@ -367,3 +367,14 @@ async def test_trailers_may_come_in_parts(serve: Serve) -> None:
         await wire.send(request("/", "TE: trailers", "Connection: close"))
         await wire.head()
         assert await wire.rest() == b"1\r\nx\r\n0\r\na: 1\r\nb: 2\r\n\r\n"
+
+
+async def test_a_rest_that_cannot_be_read_behind_an_answer_ends_the_connection_and_freezes_nobody(
+    serve: Serve, echo: Echo
+) -> None:
+    async with serve(echo) as running, running.dial() as wire, running.dial() as other:
+        await wire.send(request("/", "Transfer-Encoding: chunked", method="POST"))
+        assert (await wire.answer()).body == b"hello"
+        await wire.send(b"no chunk\r\n")
+        assert await wire.rest() == b""
+        assert (await other.ask()).status == 200

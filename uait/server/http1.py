@@ -225,7 +225,7 @@ class Connection:
         if exchange.waits_for_continue or self.site.drain.draining:
             return
         with trio.move_on_after(timing.REST_SECONDS):
-            while not request.whole and left > 0 and self._refusal is None:
+            while not request.whole and left > 0 and not self._parser.over:
                 if not await self._read_body(request):
                     return
                 left -= len(request.body)
