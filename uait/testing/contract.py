@@ -66,6 +66,10 @@ async def _check_answers(spec: ServiceSpec, url: str) -> None:
         assert {"code", "message", "request_id"} <= told.keys(), f"404 is not in the common form: {missing.text}"
 
 
+_BEGUN = 0.1
+"""Seconds until the service has begun: a server need not begin anything for somebody who has gone already."""
+
+
 async def _break_off(url: str) -> None:
     """Leave in the middle of a request head, of a body, and before the answer."""
     for part in (
@@ -75,6 +79,7 @@ async def _break_off(url: str) -> None:
     ):
         stream = await _connect(url)
         await stream.send_all(part)
+        await trio.sleep(_BEGUN)
         await stream.aclose()
 
 
