@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,11 @@ async def _break_off(url: str) -> None:
         b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
         b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
     ):
-        stream = await _connect(url)
-        await stream.send_all(part)
-        await trio.sleep(_BEGUN)
-        await stream.aclose()
+        with suppress(OSError, trio.BrokenResourceError):  # whether it still answers is looked at next
+            stream = await _connect(url)
+            async with stream:
+                await stream.send_all(part)
+                await trio.sleep(_BEGUN)
 
 
 async def _connect(url: str) -> trio.SocketStream:
