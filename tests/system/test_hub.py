@@ -304,7 +304,7 @@ async def test_a_thousand_returns_while_the_hub_is_killed_again_and_again(start:
                     await follower.follow(port, 60, speaker.acknowledged + 1)
                 if life < lives:
                     await process.wait(10)
-    assert follower.returns > 1000
+    assert follower.returns >= 1000
     assert follower.seen == list(range(len(follower.seen)))
     assert len(follower.seen) > speaker.acknowledged > 1000
 

@@ -154,6 +154,13 @@ def test_what_json_lacks_has_a_form() -> None:
     assert to_json({1: "a"}) == b'{"1":"a"}'
 
 
+@pytest.mark.parametrize("number", [2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**400])
+def test_integers_keep_all_their_digits(number: int) -> None:
+    """A handler may give back a number from its path: `GET /numbers/23281783971789136195491064709120` was a 500."""
+    assert to_json({"number": [number], number: None}) == f'{{"number":[{number}],"{number}":null}}'.encode()
+    assert json.loads(to_json(number)) == number
+
+
 def test_lone_surrogates_from_inside_become_replacement_characters() -> None:
     assert json.loads(to_json({"a\ud800": ["b\udfff", Inner(datetime(2026, 1, 1)), {"c": "\U0001f600"}]})) == {
         "a\ufffd": ["b\ufffd", {"when": "2026-01-01T00:00:00.000000Z", "kind": "red"}, {"c": "\U0001f600"}]

@@ -69,6 +69,7 @@ def to_json(value: Any) -> bytes:
     """Write `value` as JSON.
 
     attrs instances become objects whose keys are their fields' aliases, times RFC 3339 in UTC ending in `Z`, enums their values, sets lists, NaN null.
+    Integers are written with all their digits (RFC 8259 section 6 sets no limit; many readers, orjson's too, make floats of those beyond 64 bits).
 
     Raises:
         TypeError: something in it has no JSON form.
@@ -76,7 +77,7 @@ def to_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, _plain, _OPTIONS)
     except TypeError:
-        # Rare shapes: keys that are not text, and text with lone surrogates (from operating systems and careless providers).
+        # Rare shapes: keys that are not text, text with lone surrogates (from operating systems and careless providers), integers beyond 64 bits.
         return orjson.dumps(_mended(value), _plain, _OPTIONS | orjson.OPT_NON_STR_KEYS)
 
 
@@ -119,10 +120,17 @@ def _plain(value: Any) -> Any:
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return orjson.Fragment(f"{value:d}")
     if isinstance(value, Mapping):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        return {_mended_key(key): _mended(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, Set)):
         return [_mended(item) for item in value]
     if attrs.has(type(value)):
         return _mended(_plain(value))
     return value
+
+
+def _mended_key(key: Any) -> Any:
+    mended = _mended(key)
+    return f"{key:d}" if isinstance(mended, orjson.Fragment) else mended
