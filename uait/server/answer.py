@@ -26,16 +26,17 @@ class _Kind(Enum):
     CONNECTION = auto()
 
 
+_OTHER, _LENGTH, _CODING, _DATE, _CONNECTION = _Kind
 _SPECIAL = {
-    b"content-length": _Kind.LENGTH,
-    b"transfer-encoding": _Kind.CODING,
-    b"date": _Kind.DATE,
-    b"connection": _Kind.CONNECTION,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"date": _DATE,
+    b"connection": _CONNECTION,
 }
 
 _lines = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _kinds: dict[bytes, _Kind] = {}  # of names as apps write them
-_date: tuple[int, bytes] = (0, b"")
+_date: tuple[float, bytes] = (0.0, b"")  # until when it is right, and the field
 
 
 class Framing(Enum):
@@ -46,6 +47,9 @@ class Framing(Enum):
     CLOSE = auto()
     NOTHING = auto()
     """There is none, whatever the app sends: an answer to HEAD, 204, 304."""
+
+
+_BY_LENGTH, _CHUNKED, _UNTIL_CLOSE, _EMPTY = Framing
 
 
 @attrs.define
@@ -86,30 +90,30 @@ def make_head(
     length, dated = -1, False
     for name, value in headers:
         kind = _kinds.get(name)
-        if kind is None:
-            kind = _learn(name)
-        if kind is _Kind.LENGTH:
-            length = _read_length(value, length)
-            if status == 204:
-                continue  # RFC 9110 section 8.6
-        elif kind is not _Kind.OTHER:
-            if kind is _Kind.DATE:
+        if kind is not _OTHER:
+            if kind is None:
+                kind = _learn(name)
+            if kind is _LENGTH:
+                length = _read_length(value, length)
+                if status == 204:
+                    continue  # RFC 9110 section 8.6
+            elif kind is _DATE:
                 dated = True
-            elif kind is _Kind.CODING:
+            elif kind is _CODING:
                 continue
-            elif value.strip().lower() == b"close":
+            elif kind is _CONNECTION and value.strip().lower() == b"close":
                 last = True
                 continue
         fields.append(b"%b: %b\r\n" % (name, value))
-    framing = Framing.LENGTH
+    framing = _BY_LENGTH
     if method == "HEAD" or status == 204 or status == 304:
-        framing = Framing.NOTHING
+        framing = _EMPTY
     elif length < 0:
-        framing = Framing.CHUNKED if version == "1.1" else Framing.CLOSE
-        if framing is Framing.CHUNKED:
+        framing = _CHUNKED if version == "1.1" else _UNTIL_CLOSE
+        if framing is _CHUNKED:
             fields.append(b"transfer-encoding: chunked\r\n")
     if not dated:
-        fields.append(_date_field())
+        fields.append(_date[1] if 0 < _date[0] - time.time() <= 1 else _date_field())
     if last or version != "1.1":
         last = True
         fields.append(b"connection: close\r\n")
@@ -162,7 +166,7 @@ def _join(fields: list[bytes]) -> bytes:
 def _learn(name: bytes) -> _Kind:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header")
-    kind = _SPECIAL.get(name.lower(), _Kind.OTHER)
+    kind = _SPECIAL.get(name.lower(), _OTHER)
     if len(_kinds) < _MOST_NAMES:
         _kinds[name] = kind
     return kind
@@ -179,6 +183,5 @@ def _read_length(value: bytes, before: int) -> int:
 def _date_field() -> bytes:
     global _date
     now = int(time.time())
-    if _date[0] != now:
-        _date = now, b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    _date = now + 1.0, b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
     return _date[1]

@@ -70,9 +70,14 @@ class Timer:
 
 
 class Deadlines:
-    """All deadlines of one server. `run` keeps them."""
+    """All deadlines of one server, made within trio. `run` keeps them.
+
+    Attributes:
+        now: trio's time.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
+        self.now = trio.lowlevel.current_clock().current_time  # `trio.current_time()` takes three more calls
         self._log = log
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()

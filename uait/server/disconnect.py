@@ -14,28 +14,24 @@ class Disconnect:
     Callbacks are synchronous (they cancel a scope with a reason) and are called once. `receive()` tells the same in ASGI's way.
     """
 
-    __slots__ = ("_callbacks", "gone")
-
-    def __init__(self) -> None:
-        self.gone = False
-        self._callbacks: list[Callable[[], None]] = []
+    gone = False
+    _callbacks: tuple[Callable[[], None], ...] = ()
 
     def add(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the client goes; at once where it has gone already."""
         if self.gone:
             callback()
         else:
-            self._callbacks.append(callback)
+            self._callbacks = (*self._callbacks, callback)
 
     def discard(self, callback: Callable[[], None]) -> None:
         """Forget `callback`; nothing happens where it is unknown."""
-        if callback in self._callbacks:
-            self._callbacks.remove(callback)
+        self._callbacks = tuple(kept for kept in self._callbacks if kept != callback)
 
     def announce(self) -> None:
         """Say that the client has gone. Idempotent."""
         if not self.gone:
             self.gone = True
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:
                 callback()

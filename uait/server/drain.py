@@ -23,17 +23,16 @@ class Drain:
 
     A request that must do something about it adds a callback for as long as it is open, which costs a set entry instead of a task. Callbacks are
     synchronous (they cancel a scope with a reason, or set an event), are called at most once per phase, and may remove themselves.
+
+    Attributes:
+        draining: whether the service is leaving, in either phase.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.SERVING
+        self.draining = False
         self._started = trio.Event()
         self._callbacks: dict[Callable[[Phase], None], None] = {}
-
-    @property
-    def draining(self) -> bool:
-        """Whether the service is leaving, in either phase."""
-        return self.phase is not Phase.SERVING
 
     def add(self, callback: Callable[[Phase], None]) -> None:
         """Call `callback` at each phase from now on; at once, too, where one has already begun."""
@@ -63,5 +62,6 @@ class Drain:
 
     def _announce(self, phase: Phase) -> None:
         self.phase = phase
+        self.draining = True
         for callback in list(self._callbacks):
             callback(phase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from uait.server.http1 import Connection
 
 
+_BY_LENGTH, _CHUNKED, _UNTIL_CLOSE, _EMPTY = Framing
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
+_METHODS = {method.value.encode(): method.value for method in HTTPMethod}
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
 
 
@@ -37,6 +40,9 @@ class _State(Enum):
     """Nothing of what the app sends goes anywhere any more."""
 
 
+_REQUEST, _BODY, _TRAILERS, _ENDING, _ANSWERED, _OVER = _State
+
+
 class Exchange:
     """The app is called in the connection's own task, and reads the request's body from there; nothing is read ahead of it.
 
@@ -48,7 +54,7 @@ class Exchange:
     """
 
     head: AnswerHead | None = None
-    _state = _State.REQUEST
+    _state = _REQUEST
     _held = b""
     _left = _taken = 0
     _told = _trailers = False
@@ -59,7 +65,8 @@ class Exchange:
     def __init__(self, connection: Connection, request: Request, head: Head) -> None:
         self.request = request
         self.disconnect = Disconnect()
-        self.scope = make_scope(connection, head, request.method.decode("ascii"), self.disconnect)
+        method = request.method
+        self.scope = make_scope(connection, head, _METHODS.get(method) or method.decode("ascii"), self.disconnect)
         self._connection = connection
         if not request.whole and head.version == "1.1":
             expects = (b"expect", b"100-continue")
@@ -70,17 +77,17 @@ class Exchange:
     @property
     def began(self) -> bool:
         """Whether something of the answer may be with the client."""
-        return self._state is not _State.REQUEST
+        return self._state is not _REQUEST
 
     @property
     def answered(self) -> bool:
         """Whether the answer is complete."""
-        return self._state is _State.ANSWERED
+        return self._state is _ANSWERED
 
     def end(self) -> None:
         """Send nothing any more. The app, where it still runs, hears that its client has gone."""
-        if self._state is not _State.ANSWERED:
-            self._finish(_State.OVER)
+        if self._state is not _ANSWERED:
+            self._finish(_OVER)
 
     def _finish(self, state: _State) -> None:
         self._state = state
@@ -92,7 +99,7 @@ class Exchange:
     async def receive(self) -> Message:
         """ASGI's: the request's body, piece by piece, then the disconnect."""
         request, connection = self.request, self._connection
-        while self._state is not _State.ANSWERED and self._state is not _State.OVER:
+        while self._state is not _ANSWERED and self._state is not _OVER:
             if self._taken > connection.site.limits.body_bytes:
                 connection.refuse(PayloadTooLarge())
                 break
@@ -109,7 +116,7 @@ class Exchange:
                 break
             if self.waits_for_continue:
                 self.waits_for_continue = False
-                if self._state is _State.REQUEST:
+                if self._state is _REQUEST:
                     await connection.write(CONTINUE)
             await connection.read_body(request)
         await trio.lowlevel.checkpoint()
@@ -122,32 +129,35 @@ class Exchange:
             ValueError, RuntimeError: the message cannot be, or not now.
         """
         kind, state = message["type"], self._state
-        if kind == "http.response.body" and state is _State.BODY:
+        if state is _REQUEST and kind == "http.response.start":
+            if data := self._begin(message):
+                await self._connection.write(data)
+        elif state is _BODY and kind == "http.response.body":
             more = message.get("more_body", False)
             data = self._frame(message.get("body", b""), more)
-            ending = self._state is _State.ENDING
-            if data or not ending:
-                await self._connection.write(data, last=ending)
-            if self._state is _State.ENDING:
-                self._finish(_State.ANSWERED)
+            if self._state is not _ENDING:
+                await self._connection.write(data)
+                return
+            if data and not self._connection.write_nowait(data):
+                await self._connection.flush()
+            if self._state is _ENDING:
+                self._finish(_ANSWERED)
                 if more:  # an answer without a body is complete, however long the app would go on
                     self.overlong = True
                     self._connection.stop_app("its answer has no body")
-        elif kind == "http.response.start" and state is _State.REQUEST:
-            if data := self._begin(message):
-                await self._connection.write(data)
-        elif state in (_State.ENDING, _State.ANSWERED, _State.OVER):
+        elif state in (_ENDING, _ANSWERED, _OVER):
             # Slowly, so that an app that sends in a loop keeps nobody else from running.
             await trio.sleep(PAUSE)
-        elif kind == "http.response.trailers" and state is _State.TRAILERS:
+        elif kind == "http.response.trailers" and state is _TRAILERS:
             self._fields = (*self._fields, *message.get("headers", ()))
             if message.get("more_trailers", False):
                 await self._connection.breathe()
                 return
-            await self._connection.write(make_trailers(self._fields), last=True)
-            if self._state is _State.TRAILERS:
-                self._finish(_State.ANSWERED)
-        elif kind == "http.response.early_hint" and state is _State.REQUEST:
+            if not self._connection.write_nowait(make_trailers(self._fields)):
+                await self._connection.flush()
+            if self._state is _TRAILERS:
+                self._finish(_ANSWERED)
+        elif kind == "http.response.early_hint" and state is _REQUEST:
             if self.scope["http_version"] == "1.1":
                 await self._connection.write(make_early_hints(message["links"]))
         else:
@@ -155,18 +165,19 @@ class Exchange:
 
     def _begin(self, message: Message) -> bytes:
         """Take the answer's head; what of it is to be sent before the body."""
+        scope = self.scope
         head = self.head = make_head(
             message["status"],
             message.get("headers", ()),
-            method=self.scope["method"],
-            version=self.scope["http_version"],
-            last=self._connection.is_last(self),
+            method=scope["method"],
+            version=scope["http_version"],
+            last=self.request.last or self.waits_for_continue or self._connection.site.drain.draining,
         )
-        self._left = head.length
-        self._state = _State.BODY
-        self._trailers = head.framing is Framing.CHUNKED and bool(message.get("trailers"))
-        if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
+        self._state = _BODY
+        if head.framing is _CHUNKED or head.framing is _UNTIL_CLOSE:
+            self._trailers = head.framing is _CHUNKED and bool(message.get("trailers"))
             return head.data
+        self._left = head.length
         self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
         return b""
 
@@ -174,22 +185,22 @@ class Exchange:
         """Take a piece of the body, as it goes over the wire."""
         head = self.head
         assert head is not None
-        if head.framing is Framing.LENGTH:
-            self._left -= len(body)
-            if self._left < 0 or (self._left > 0 and not more):
-                self._finish(_State.OVER)
+        if head.framing is _BY_LENGTH:
+            self._left = left = self._left - len(body)
+            if left and (left < 0 or not more):
+                self._finish(_OVER)
                 raise RuntimeError("the answer's body is not as long as its content-length says")
             data, self._held = self._held + body, b""
-        elif head.framing is Framing.CHUNKED:
+        elif head.framing is _CHUNKED:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more and not self._trailers:
                 data += b"0\r\n\r\n"
-        elif head.framing is Framing.CLOSE:
+        elif head.framing is _UNTIL_CLOSE:
             data = body
         else:
             data, self._held, more = self._held, b"", False
         if not more:
-            self._state = _State.TRAILERS if self._trailers else _State.ENDING
+            self._state = _TRAILERS if self._trailers else _ENDING
         return data
 
 
@@ -197,7 +208,7 @@ def make_scope(connection: Connection, head: Head, method: str, disconnect: Disc
     """The ASGI scope of a request (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
     raw_path, _, query = head.target.partition(b"?")
     path = raw_path.decode("ascii")
-    scope: dict[str, Any] = {
+    return {
         "type": "http",
         "asgi": _ASGI,
         "http_version": head.version,
@@ -214,4 +225,3 @@ def make_scope(connection: Connection, head: Head, method: str, disconnect: Disc
         "extensions": _EXTENSIONS,
         SCOPE_KEY: disconnect,
     }
-    return scope

@@ -75,6 +75,9 @@ class _Waiting(Enum):
     """The app works."""
 
 
+_HEAD, _IDLE, _BODY, _NOTHING = _Waiting
+
+
 class Connection:
     """One connection's life."""
 
@@ -118,7 +121,7 @@ class Connection:
         self._exchange: Exchange | None = None
         self._refusal: APIError | None = None
         self._to_head = False
-        self._waiting = _Waiting.HEAD
+        self._waiting = _HEAD
         self._heard = False
         self._full = False  # the last read took as much as one may: there may be more
         self._gone = False
@@ -147,10 +150,18 @@ class Connection:
     # Requests
 
     async def _serve(self) -> None:
-        while (request := await self._next()) is not None:
+        parser, timer, limits, now = self._parser, self._timer, self.site.limits, self._connections.deadlines.now
+        while True:
+            if parser.requests:  # a pipelined one, and the app before it may not have waited once
+                await self.breathe()
+            elif not await self._hear():
+                return
+            timer.stop()
+            self._waiting = _NOTHING
+            request = parser.requests.popleft()
             self._to_head = request.method == b"HEAD"
             try:
-                head = check_head(request.method, request.target, request.version, request.headers, self.site.limits)
+                head = check_head(request.method, request.target, request.version, request.headers, limits)
             except APIError as error:
                 self._refusal = error
                 return
@@ -163,61 +174,60 @@ class Connection:
                 return
             self._exchange = None
             self._to_head = False
-            self._waiting = _Waiting.IDLE
-            self._timer.set(trio.current_time() + self.site.limits.idle_timeout)
+            self._waiting = _IDLE
+            timer.set(now() + limits.idle_timeout)
 
-    async def _next(self) -> Request | None:
-        """Wait for the next request's head; None where there will be none."""
+    async def _hear(self) -> bool:
+        """Wait for the next request's head. Returns whether there is one."""
         parser = self._parser
-        if parser.requests:  # a pipelined one, and the app before it may not have waited once
-            self._waiting = _Waiting.NOTHING
-            await self.breathe()
-        while not parser.requests:
+        while True:
             if parser.ahead:
                 await self.breathe()
                 parser.feed()
-                continue
-            if parser.error is not None:
+            elif parser.over:
                 self._refusal = parser.error
-            if parser.over:
-                return None
-            if parser.in_head:
-                if self._waiting is _Waiting.IDLE:
-                    self._waiting = _Waiting.HEAD
-                    self._timer.set(trio.current_time() + self.site.limits.header_timeout)
-            elif self._heard and self.site.drain.draining:
-                self._linger = True
-                return None
-            data = await self.read()
-            if not data:
-                return None
-            self._heard = True
-            parser.feed(data)
-        self._timer.stop()
-        self._waiting = _Waiting.NOTHING
-        return parser.requests.popleft()
+                return False
+            else:
+                if parser.in_head:
+                    if self._waiting is _IDLE:
+                        self._waiting = _HEAD
+                        self._timer.set(trio.current_time() + self.site.limits.header_timeout)
+                elif self._heard and self.site.drain.draining:
+                    self._linger = True
+                    return False
+                data = await self.read()
+                if not data:
+                    return False
+                self._heard = True
+                parser.feed(data)
+            if parser.requests:
+                return True
 
     async def _answer(self, request: Request, head: Head) -> bool:
         """Have the app answer. Returns whether the connection can go on."""
+        site = self.site
         exchange = self._exchange = Exchange(self, request, head)
         # In a context of its own, as a task would have: what one request leaves in its context variables is not the next one's.
         call = run_in_context(
-            copy_context(),
-            call_http(self.site.app, exchange.scope, exchange.receive, exchange.send, self.site.log, exchange),
+            copy_context(), call_http(site.app, exchange.scope, exchange.receive, exchange.send, site.log, exchange)
         )
-        if request.method == b"HEAD":
+        if self._to_head:
             # The one kind of request whose answer may be complete while the app still wants to say more.
             with trio.CancelScope() as self._app_scope:
                 await call
             self._app_scope = None
         else:
             await call
-        if not exchange.answered or exchange.head is None:
+        answer = exchange.head
+        if answer is None or not exchange.answered:
             return False
+        self._linger = True
+        if request.whole and not request.last:
+            return not (answer.last or self._gone)
         if not request.whole:
             await self._take_rest(request, exchange)
         self._linger = not (request.whole and request.last and not self._parser.ahead)
-        return request.whole and not (request.last or exchange.head.last or self._gone)
+        return request.whole and not (request.last or answer.last or self._gone)
 
     async def _take_rest(self, request: Request, exchange: Exchange) -> None:
         """Take in, for a bounded time and size, what the client still sends of an answered request, so that the connection can be used again."""
@@ -242,10 +252,6 @@ class Connection:
 
     # Used by exchanges and WebSockets
 
-    def is_last(self, exchange: Exchange) -> bool:
-        """Whether the connection ends after this exchange, whatever the app says."""
-        return exchange.request.last or exchange.waits_for_continue or self.site.drain.phase is not Phase.SERVING
-
     async def read(self) -> bytes:
         """What the client sends next; empty at its end, in whatever way. Nothing of it is lost where the caller is cancelled."""
         if self._full:
@@ -266,12 +272,12 @@ class Connection:
 
     async def read_body(self, request: Request) -> None:
         """Wait for more of the body of `request`. Where none will come, the app is told."""
-        self._waiting = _Waiting.BODY
+        self._waiting = _BODY
         self._timer.set(trio.current_time() + self.site.limits.idle_timeout)
         try:
             arrived = await self._read_body(request)
         finally:
-            self._waiting = _Waiting.NOTHING
+            self._waiting = _NOTHING
             if not self._gone:
                 self._timer.stop()
         if not arrived:
@@ -291,13 +297,25 @@ class Connection:
             self.refuse(parser.error or BadRequest())
         return True
 
-    async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Send `data`, waiting while the client does not read. `last`: the caller is about to wait for something else. Where it cannot be sent, the app is told."""
+    async def write(self, data: bytes) -> None:
+        """Send `data`, waiting while the client does not read. Where it cannot be sent, the app is told."""
+        if not data or self.write_nowait(data):
+            await self.breathe()
+        else:
+            await self.flush()
+
+    def write_nowait(self, data: bytes) -> bool:
+        """Send what the system takes in of `data`. Returns whether nothing is left for `flush`. Where it cannot be sent, the app is told."""
         try:
-            if data and not self.writer.write_nowait(data):
-                await self.writer.flush()
-            elif not last:
-                await self.breathe()
+            return self.writer.write_nowait(data)
+        except trio.BrokenResourceError:
+            self.hung_up()
+            return True
+
+    async def flush(self) -> None:
+        """Wait until the rest is with the system. Where it cannot be sent, the app is told."""
+        try:
+            await self.writer.flush()
         except trio.BrokenResourceError:
             self.hung_up()
 
@@ -339,18 +357,18 @@ class Connection:
     # Time, and the end
 
     def _expire(self) -> None:
-        if self._waiting is _Waiting.BODY and not self._gone:
+        if self._waiting is _BODY and not self._gone:
             self.refuse(error_for(408))
             return
-        if self._waiting is _Waiting.HEAD and self._parser.in_head:
+        if self._waiting is _HEAD and self._parser.in_head:
             self._refusal = error_for(408)
         self._scope.cancel(reason="the client has gone" if self._gone else "the client lets us wait")
 
     def _drain(self, phase: Phase) -> None:
-        if self._waiting is _Waiting.IDLE:
+        if self._waiting is _IDLE:
             self._linger = True
             self._scope.cancel(reason="the service leaves")
-        elif self._waiting is _Waiting.HEAD and not self._heard:
+        elif self._waiting is _HEAD and not self._heard:
             self._timer.set(min(self._timer.deadline, trio.current_time() + timing.FRESH))
 
     async def _say_goodbye(self) -> None:

@@ -57,6 +57,7 @@ class Parser:
         self._limits = limits
         self._http: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._current: Request | None = None
+        self._headers: list[tuple[bytes, bytes]] | None = None  # of the head that arrives
         self._arriving = False
         self._resuming = False
         self._said_close = False
@@ -99,6 +100,7 @@ class Parser:
         """Read no more. (httptools' parser knows this object, and such a ring keeps its memory until the garbage collector comes by.)"""
         self._http = None
         self._current = None
+        self._headers = None
         self.ahead = b""
 
     def _feed(self, data: bytes) -> None:
@@ -157,37 +159,33 @@ class Parser:
 
     def on_message_begin(self) -> None:
         if not self._resuming:
-            self._current = Request()
+            self._current = request = Request()
+            self._headers = request.headers
             self._quiet = 0
 
     def on_url(self, url: bytes) -> None:
-        if not self._resuming and self._current is not None:
+        if self._headers is not None and self._current is not None:
             self._current.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._arriving or self._resuming or self._current is None:
-            return  # a trailer, which nobody here asked for (RFC 9110 section 6.5.1)
-        self._current.headers.append((name.lower(), value.rstrip(b" \t")))
+        if self._headers is not None:  # else a trailer, which nobody here asked for (RFC 9110 section 6.5.1)
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         http, request = self._http, self._current
+        self._headers = None
         self._arriving = True
         if self._resuming:
             self._resuming = False
             self._current = self.requests[-1]
         elif http is not None and request is not None:
             request.method = http.get_method()
-            request.version = self._version(http)
+            # Asking llhttp makes a string out of two numbers, which takes longer than all the rest of it.
+            line, self._line = self._line, b""
+            eleven = line[: line.find(b"\r\n")].endswith(b" HTTP/1.1")
+            request.version = b"1.1" if eleven else http.get_http_version().encode()
             self.requests.append(request)
         self._quiet = 0
-
-    def _version(self, http: httptools.HttpRequestParser) -> bytes:
-        # Asking llhttp makes a string out of two numbers, which takes longer than all the rest of it.
-        line, self._line = self._line, b""
-        end = line.find(b"\r\n")
-        if end > 0 and line[end - 8 : end] == b"HTTP/1.1":
-            return b"1.1"
-        return http.get_http_version().encode()
 
     def on_body(self, body: bytes) -> None:
         request = self._current

@@ -73,9 +73,9 @@ class Writer:
         Raises:
             trio.BrokenResourceError: the connection is lost. The socket is closed then.
         """
-        if self.lost:
-            raise trio.BrokenResourceError("the connection is lost")
         if self._unsent or not self._at_once:
+            if self.lost:
+                raise trio.BrokenResourceError("the connection is lost")
             self._unsent += data
             return False
         try:
@@ -136,6 +136,7 @@ class Writer:
     def reset(self) -> None:
         """Drop the connection and what is unsent, at once; every task that waits on it wakes up with an error."""
         self.lost = True
+        self._at_once = False
         self._unsent = bytearray()  # not emptied: a task may be about to send from it
         reset(self._transport)
         self.on_reset()
