@@ -347,6 +347,23 @@ async def test_an_ordinary_request_to_a_websocket_is_no_websocket(serve: Serve, 
         assert (await wire.answer()).status == 200
 
 
+async def test_a_refusal_left_half_done_does_not_look_whole(serve: Serve) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"half of", "more_body": True})
+        raise RuntimeError("on purpose")
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(handshake())
+        answer = b""
+        try:
+            while piece := await wire.stream.receive_some():
+                answer += piece
+        except trio.BrokenResourceError:
+            return  # a reset, and not just the end
+        assert b"chunked" in answer.lower() and b"0\r\n\r\n" not in answer
+
+
 @pytest.mark.parametrize("more", [True, False])
 async def test_data_behind_a_handshake_that_the_app_refuses_changes_nothing(serve: Serve, more: bool) -> None:
     seen = trio.Event()

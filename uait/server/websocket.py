@@ -130,6 +130,8 @@ class WebSocket:
             await self._site.call(self._scope, self._inbox.get, self._send)
         self._inbox.close()
         self._outlet.open = False
+        if self._state is _State.REFUSING:
+            self._connection.writer.reset()  # the app has left its answer incomplete, and an end could look like the answer's
         if self._state is _State.CLOSING:
             with trio.move_on_after(timing.CLOSING_SECONDS):
                 await self._answered_close.wait()
