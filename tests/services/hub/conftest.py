@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from uait.feeds import Feed, FeedFenced, StoredFeed, open_journal
+from uait.services.hub import room
 from uait.services.hub.audience import NativeLine, QueuedLine
 from uait.services.hub.connection import serve_client
 from uait.services.hub.hub import Hub
@@ -85,6 +86,7 @@ async def running_hub(disk: Disk | None = None, **settings: Any):
         await hub.rooms.start()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.ticker.run)
+            nursery.start_soon(hub.cork.run)
             yield hub
             nursery.cancel_scope.cancel(reason="the hub is gone")
 
@@ -137,7 +139,7 @@ class Wire:
         return self.queued
 
     def _drain(self):
-        self.sent += [orjson.loads(payload_of(frame)) for frame in self._frames]
+        self.sent += [orjson.loads(payload) for frames in self._frames for payload in payloads_of(frames)]
         self._frames.clear()
 
     # The client's end
@@ -166,16 +168,18 @@ class Wire:
         return [message for message in self.sent if message["type"] == kind]
 
 
-def payload_of(frame: bytes) -> bytes:
-    """What a text frame of a server holds."""
-    assert frame[0] == 0x81
-    size, head = frame[1], 2
-    if size == 126:
-        size, head = int.from_bytes(frame[2:4], "big"), 4
-    elif size == 127:
-        size, head = int.from_bytes(frame[2:10], "big"), 10
-    assert len(frame) == head + size
-    return frame[head:]
+def payloads_of(frames: bytes) -> Iterator[bytes]:
+    """What text frames of a server, one behind the other, hold."""
+    while frames:
+        assert frames[0] == 0x81
+        size, head = frames[1], 2
+        if size == 126:
+            size, head = int.from_bytes(frames[2:4], "big"), 4
+        elif size == 127:
+            size, head = int.from_bytes(frames[2:10], "big"), 10
+        assert len(frames) >= head + size
+        yield frames[head : head + size]
+        frames = frames[head + size :]
 
 
 def wire_to(hub: Hub, user: str, native: bool, **options: Any) -> tuple[Wire, Callable]:
@@ -195,10 +199,12 @@ def wire_to(hub: Hub, user: str, native: bool, **options: Any) -> tuple[Wire, Ca
     return wire, serve
 
 
-@pytest.fixture(params=["native", "queued"])
-def native(request):
-    """Whether the server has outlets."""
-    return request.param == "native"
+@pytest.fixture(params=["native", "queued", "corked"])
+def native(request, monkeypatch):
+    """Whether the server has outlets. Corked: it has, and what is said is held back whatever the number of members."""
+    if request.param == "corked":
+        monkeypatch.setattr(room, "MANY", 0)
+    return request.param != "queued"
 
 
 @pytest.fixture

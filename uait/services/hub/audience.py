@@ -7,7 +7,7 @@ queue. Everything else is the same for both.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
@@ -88,11 +88,11 @@ class QueuedLine:
         return len(self._waiting)
 
     def push(self, payload: bytes) -> None:
-        self.push_text(payload.decode())
+        self.push_texts((payload.decode(),))
 
-    def push_text(self, text: str) -> int:
-        self._waiting.append(text)
-        self.queued += len(text)
+    def push_texts(self, texts: Sequence[str]) -> int:
+        self._waiting.extend(texts)
+        self.queued += sum(map(len, texts))
         self._arrived.unpark()
         return self.queued
 
@@ -158,19 +158,19 @@ class Audience(Generic[Who]):
         line = who.line
         (self._native if line.native else self._queued).pop(line.outlet, None)
 
-    def send(self, payload: bytes, buffer: int = BUFFER) -> list[Who]:
-        """Give everybody an encoded message, without waiting for anybody.
+    def send(self, payloads: Sequence[bytes], buffer: int = BUFFER) -> list[Who]:
+        """Give everybody encoded messages, in one write each, without waiting for anybody.
 
         Returns:
             those for whom more than `buffer` bytes wait now.
         """
         behind: list[Who] = []
         if self._native:
-            slow = broadcast(self._native, text_frame(payload))
+            slow = broadcast(self._native, b"".join(map(text_frame, payloads)))
             behind.extend(self._native[outlet] for outlet in slow if outlet.queued > buffer)
         if self._queued:
-            text = payload.decode()
+            texts = [payload.decode() for payload in payloads]
             for line, who in self._queued.items():
-                if line.push_text(text) > buffer:
+                if line.push_texts(texts) > buffer:
                     behind.append(who)
         return behind

@@ -10,6 +10,7 @@ import trio
 
 from uait.services.hub.audience import Line
 from uait.services.hub.codes import CloseCode
+from uait.services.hub.cork import Cork
 from uait.services.hub.protocol import Message
 from uait.storage.ids import new_id, utc_now
 
@@ -20,6 +21,7 @@ class Client:
     Args:
         user_id: who it is.
         line: its way out.
+        cork: holds what is on its way to many, and maybe to this client.
         most: bytes that may wait there; a client for whom more does is slow, and cut off.
 
     Attributes:
@@ -34,10 +36,11 @@ class Client:
 
     nursery: trio.Nursery
 
-    def __init__(self, user_id: str, line: Line, *, most: int) -> None:
+    def __init__(self, user_id: str, line: Line, cork: Cork, *, most: int) -> None:
         self.client_id = new_id()
         self.user_id = user_id
         self.line = line
+        self.cork = cork
         self.connected_at = utc_now()
         self.scope = trio.CancelScope()
         self.verdict: CloseCode | None = None
@@ -55,6 +58,7 @@ class Client:
 
         Where more waits already than may, the client is cut off instead; so a message longer than that is taken where nothing else waits.
         """
+        self.cork.flush()
         if self.line.queued > self._most:
             self.cut(CloseCode.SLOW)
         else:

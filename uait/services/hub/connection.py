@@ -59,7 +59,7 @@ async def serve_client(
         close: closes the connection with a code and a reason.
         general: it starts in that room.
     """
-    connection = Connection(hub, Client(user_id, line, most=hub.settings.queue_bytes), general=general)
+    connection = Connection(hub, Client(user_id, line, hub.cork, most=hub.settings.queue_bytes), general=general)
     try:
         code = await connection.serve(receive, send)
     except TooMany as refused:
@@ -222,18 +222,17 @@ class Connection:
                 error = outcome if isinstance(outcome, APIError) else InternalError()
                 self.client.tell(Refused(error.error_code, error.text, ref=ref).as_message())
             elif ref is not None:
-                self._tell(
-                    MessageType.ACK,
-                    room=room,
-                    data={
-                        "ref": ref,
-                        "room": room,
-                        "offset": outcome.offset,
-                        "epoch": epoch,
-                        "recipients": outcome.recipients,
-                        "duplicate": outcome.duplicate,
-                    },
-                )
+                data = {
+                    "ref": ref,
+                    "room": room,
+                    "offset": outcome.offset,
+                    "epoch": epoch,
+                    "recipients": outcome.recipients,
+                    "duplicate": outcome.duplicate,
+                }
+                message = Message(type=MessageType.ACK, user_id=self.client.user_id, room=room, data=data)
+                # Not `tell`, which would have everything sent that is held back for what may follow.
+                self._hub.cork.tell_after(self.client, message.encode())
 
         return done
 

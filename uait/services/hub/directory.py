@@ -11,6 +11,7 @@ import trio
 
 from uait.errors import Forbidden, NotFound
 from uait.feeds import Feed, Journal
+from uait.services.hub.cork import Cork
 from uait.services.hub.model import HubSettings, RoomOptions
 from uait.services.hub.presence import RoomPresence
 from uait.services.hub.protocol import GENERAL, Refused
@@ -37,6 +38,7 @@ class Directory(ABC):
         new_feed: makes the log of a room that is not durable, by its name and the options of `Feed`.
         journal: opens those of durable ones.
         store: keeps the declared rooms.
+        cork: holds what is said to many.
         mark: called with the presence of a room when there is something for its `flush` to tell.
     """
 
@@ -48,6 +50,7 @@ class Directory(ABC):
         new_feed: Callable[..., Feed],
         journal: Journal,
         store: Declarations,
+        cork: Cork,
         mark: Callable[[RoomPresence], None],
     ) -> None:
         self._settings = settings
@@ -55,6 +58,7 @@ class Directory(ABC):
         self._new_feed = new_feed
         self._journal = journal
         self._store = store
+        self._cork = cork
         self._mark = mark
         self._rooms: dict[str, Room] = {}
         self._quiet: dict[str, None] = {}
@@ -134,6 +138,7 @@ class Directory(ABC):
             self._traffic,
             owner=declared.owner if declared is not None else None,
             created_at=declared.created_at if declared is not None else None,
+            cork=self._cork,
             mark=self._mark,
         )
         kept = self._retention(options)

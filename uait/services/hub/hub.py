@@ -9,6 +9,7 @@ from typing import Any
 
 from uait.server.drain import Phase
 from uait.services.hub.client import Client
+from uait.services.hub.cork import Cork
 from uait.services.hub.model import HubSettings, Laggard
 from uait.services.hub.presence import Ticker
 from uait.services.hub.protocol import Message, MessageType
@@ -40,7 +41,8 @@ class Hub:
         self.settings = settings
         self.traffic = Traffic()
         self.ticker = Ticker(settings.presence_tick)
-        self.rooms = make_rooms(settings, self.traffic, mark=self.ticker.mark)
+        self.cork = Cork()
+        self.rooms = make_rooms(settings, self.traffic, cork=self.cork, mark=self.ticker.mark)
         self.requests = Requests(most=settings.requests, longest=settings.request_timeout)
         self.leaving = False
         self._said: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()

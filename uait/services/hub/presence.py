@@ -168,7 +168,7 @@ class RoomPresence:
         return [{"client_id": client_id, "user_id": user_id} for client_id, user_id in members.items()]
 
     def _send(self, audience: Audience[Any], payload: bytes) -> None:
-        for member in audience.send(payload):
+        for member in audience.send((payload,)):
             self._behind(member)
 
 

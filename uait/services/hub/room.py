@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from uait.feeds import DurableFeed, Feed, FeedBusy, FeedClosed, FeedEvent, FeedR
 from uait.services.hub.audience import BUFFER, Audience, Line
 from uait.services.hub.client import Client
 from uait.services.hub.codes import CloseCode
+from uait.services.hub.cork import MANY, Cork
 from uait.services.hub.model import HubSettings, RoomOptions
 from uait.services.hub.presence import PresenceMode, RoomPresence
 from uait.services.hub.protocol import TRANSIENT, Message, MessageType, with_offset
@@ -98,7 +99,8 @@ class Room:
 
     Args:
         owner: who declared it; None where it was only entered.
-        presence: makes the part of it that tells who comes and goes.
+        cork: holds what is said to many.
+        mark: see `RoomPresence`.
 
     Attributes:
         log: what is kept of it.
@@ -117,6 +119,7 @@ class Room:
         *,
         owner: str | None = None,
         created_at: str | None = None,
+        cork: Cork,
         mark: Callable[[RoomPresence], None],
     ) -> None:
         self.name = name
@@ -128,6 +131,7 @@ class Room:
         self.viewers = 0
         self._settings = settings
         self._traffic = traffic
+        self._cork = cork
         self._durable: DurableFeed | None = None
         self._live: Audience[Membership] = Audience()
         self._buffer = min(BUFFER, settings.queue_bytes)
@@ -165,6 +169,7 @@ class Room:
         since: Position | None = None,
     ) -> Entrance:
         """Make `client`, who is not in it, a member. It gets nothing before `go_on`."""
+        self._cork.flush()
         reader = self._read(client, since)
         membership = Membership(client, self, reader.start, subscribed, presence)
         self.members[client.client_id] = membership
@@ -198,10 +203,11 @@ class Room:
             self._fall_behind(membership, reader)
         else:
             reader.close()
-            self._live.add(membership)
+            self._make_live(membership)
 
     def leave(self, membership: Membership) -> None:
         """Take a membership out. Its tasks end soon after; `idle` waits for that."""
+        self._cork.flush()
         if membership.typing is not None:
             self.stop_typing(membership)
         del self.members[membership.client_id]
@@ -257,8 +263,15 @@ class Room:
         self._traffic.published += 1
 
     def _fan_out(self, encoded: bytes) -> None:
-        self._traffic.sent(len(self._live), len(encoded))
-        for membership in self._live.send(encoded, self._buffer):
+        if len(self._live) < MANY:
+            self.give((encoded,))
+        else:
+            self._cork.hold(self, encoded)
+
+    def give(self, messages: Sequence[bytes]) -> None:
+        """Send everybody who is not behind encoded messages, the last that were said."""
+        self._traffic.sent(len(self._live), sum(map(len, messages)), len(messages))
+        for membership in self._live.send(messages, self._buffer):
             self._fall_behind(membership, self._read(membership.client, None))
 
     # Behind, and back
@@ -295,8 +308,13 @@ class Room:
         # Nothing is said between the look at the reader and this.
         membership.reader = None
         reader.close()
-        self._live.add(membership)
+        self._make_live(membership)
         return True
+
+    def _make_live(self, membership: Membership) -> None:
+        """Give it what comes. It has what was said, and what is on its way to the others is that, too."""
+        self._cork.flush()
+        self._live.add(membership)
 
     async def _replay(self, membership: Membership, missed: list[FeedEvent]) -> None:
         with self._work_for(membership):

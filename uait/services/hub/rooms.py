@@ -176,8 +176,9 @@ class Rooms(Directory):
     def broadcast(self, message: Message) -> int:
         """Give `message`, encoded once, to everybody. Returns how many that are."""
         encoded = message.encode()
+        self._cork.flush()
         self._traffic.sent(len(self._everyone), len(encoded))
-        for client in self._everyone.send(encoded):
+        for client in self._everyone.send((encoded,)):
             client.check()
         return len(self._everyone)
 

@@ -61,8 +61,9 @@ class Traffic:
         self.messages_in.add(1)
         self.bytes_in += size
 
-    def sent(self, clients: int, size: int) -> None:
-        self.deliveries.add(clients)
+    def sent(self, clients: int, size: int, messages: int = 1) -> None:
+        """So many clients were given messages of `size` bytes in all."""
+        self.deliveries.add(clients * messages)
         self.bytes_out += clients * size
 
     def dropped(self, messages: int) -> None:
