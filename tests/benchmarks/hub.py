@@ -1,28 +1,31 @@
 """What the hub costs: fan-out to many WebSockets beside node's `ws` and PyPI's `websockets` in the same run, latency, memory of an idle connection.
 
-    python tests/benchmarks/hub.py [--clients 500] [--seconds 5] [--connections 10000] [--tools DIR]
+    python tests/benchmarks/hub.py [--clients 500] [--seconds 3] [--rounds 3] [--connections 10000] [--tools DIR]
 
-One client sends, every client gets. Each server has one core to itself, and the load generator, which only counts marks in what it reads, another one. The peers are installed into a
-directory of their own (npm and pip); one that cannot be is left out. Linux only: processor time and memory are read from /proc.
+One client sends, every client gets: with five messages on their way at once, and with one, where each has to reach everybody before the next is said. The servers take turns, each has one core to itself,
+and the load generator, which only counts marks in what it reads, another one; that it is not the bottleneck is to be seen in how busy it is. The peers are installed into a directory of their own
+(npm and pip); one that cannot be is left out. Linux only: processor time and memory are read from /proc.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import selectors
+import resource
+import select
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
-from _process import free_ports, resident
+from _process import free_ports, used
 
 WS = """
 const {WebSocketServer} = require('ws');
@@ -48,8 +51,12 @@ asyncio.run(main())
 """
 MARK = b"#"  # and not "~", which is the first byte of a length
 SIZE = 200
-UNDER_WAY = 5
+UNDER_WAY = (5, 1)
 """Messages that are on their way at once: enough to keep a server busy, and few enough for their latency to be the server's."""
+TIMED = 8
+"""The delay is taken at one of so many clients, for taking it costs the generator more than reading."""
+FROM_ONE_ADDRESS = 20_000
+"""Connections to one port from one address of the loopback network, of those that its ports allow."""
 
 
 @attrs.frozen
@@ -75,7 +82,7 @@ def uait(folder: Path) -> Server:
         "--log-level",
         "error",
     ]
-    return Server("uait hub", [*command, "--port", "hub={port}"], "/ws", settings, envelope=165)
+    return Server("uait hub", [*command, "--port", "hub={port}"], "/ws", settings, envelope=161)
 
 
 def peers(tools: Path) -> list[Server]:
@@ -126,8 +133,8 @@ def running(server: Server, core: int | None) -> Iterator[tuple[int, int]]:
 class Client:
     """A WebSocket client that knows no more than it must."""
 
-    def __init__(self, port: int, path: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+    def __init__(self, port: int, path: str, address: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0))
         self.socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
@@ -151,11 +158,6 @@ class Client:
         self.socket.close()
 
 
-def processor_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @attrs.frozen
 class Result:
     """`busy`: the share of the time that the load generator's core was busy with it."""
@@ -167,11 +169,11 @@ class Result:
     busy: float
 
 
-def fan_out(server: Server, pid: int, port: int, clients: int, seconds: float) -> Result:
+def fan_out(server: Server, pid: int, port: int, clients: int, seconds: float, under_way: int) -> Result:
     """Have one client's messages go to all."""
     everybody = [Client(port, server.path) for _ in range(clients)]
     speaker = everybody[0]
-    poll = selectors.EpollSelector()
+    poll = select.epoll()
     time.sleep(0.3)
     for client in everybody:
         client.socket.setblocking(False)
@@ -180,31 +182,35 @@ def fan_out(server: Server, pid: int, port: int, clients: int, seconds: float) -
                 pass
         except BlockingIOError:
             pass
-        poll.register(client.socket, selectors.EVENT_READ)
+        poll.register(client.socket, select.EPOLLIN)
     speaker.socket.setblocking(True)
+    receive = {client.socket.fileno(): client.socket.recv_into for client in everybody}
+    timed = {client.socket.fileno() for client in everybody[::TIMED]}
+    buffer = bytearray(1 << 18)
     text = "x" * (SIZE - server.envelope - 10)
     sent: list[float] = []
     delays: list[float] = []
     received = 0
-    began, before, mine = time.perf_counter(), processor_time(pid), time.process_time()
+    began, before, mine = time.perf_counter(), used(pid), time.process_time()
     end = began + seconds
     while (now := time.perf_counter()) < end or received < len(sent) * clients:
         if now > end + 10:
             raise RuntimeError(f"{server.name}: {len(sent) * clients - received} messages did not arrive")
-        while now < end and received >= (len(sent) - UNDER_WAY + 1) * clients - clients // 2:
+        while now < end and received >= (len(sent) - under_way + 1) * clients - (clients // 2 if under_way > 1 else 0):
             payload = (
                 f'{{"type":"chat","content":"{text}{len(sent):07}#"}}' if server.envelope else f"{text}{len(sent):09}#"
             )
             sent.append(time.perf_counter())
             speaker.send(payload.encode())
-        for key, _ in poll.select(0.05):
-            data = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
-            received += data.count(MARK)
-            last = data.rfind(MARK)
-            if last >= 7:
-                delays.append(time.perf_counter() - sent[int(data[last - 7 : last])])
+        for number, _ in poll.poll(0.05):
+            size = receive[number](buffer)
+            received += buffer.count(MARK, 0, size)
+            if number in timed:
+                last = buffer.rfind(MARK, 0, size)
+                if last >= 7:
+                    delays.append(time.perf_counter() - sent[int(buffer[last - 7 : last])])
     took = time.perf_counter() - began
-    used = processor_time(pid) - before
+    spent = used(pid) - before
     busy = (time.process_time() - mine) / took
     for client in everybody:
         client.close()
@@ -213,64 +219,103 @@ def fan_out(server: Server, pid: int, port: int, clients: int, seconds: float) -
     deliveries = len(sent) * clients
     return Result(
         deliveries / took,
-        used * 1e6 / deliveries,
+        spent * 1e6 / deliveries,
         delays[len(delays) // 2] * 1000,
         delays[len(delays) * 99 // 100] * 1000,
         busy,
     )
 
 
-def weigh(server: Server, pid: int, port: int, connections: int) -> tuple[float, float, float]:
-    """KiB that an idle connection takes, MiB that stay when all have left, and connections accepted a second."""
+def median(results: list[Result]) -> Result:
+    return Result(*map(statistics.median, zip(*map(attrs.astuple, results), strict=True)))
+
+
+def compare(servers: list[Server], core: int | None, clients: int, seconds: float, rounds: int) -> None:
+    """Have the servers take turns."""
+    with ExitStack() as stack:
+        processes = [(server, *stack.enter_context(running(server, core))) for server in servers]
+        for process in processes:
+            fan_out(*process, clients, 1.0, UNDER_WAY[0])
+        for under_way in UNDER_WAY:
+            found: dict[str, list[Result]] = {server.name: [] for server in servers}
+            for _ in range(rounds):
+                for process in processes:
+                    found[process[0].name].append(fan_out(*process, clients, seconds, under_way))
+            print(f"{under_way} under way:")
+            ours = median(found[servers[0].name])
+            for name, results in found.items():
+                result = median(results)
+                ratio = (
+                    f", uait: {ours.rate / result.rate:.2f} times the rate, "
+                    f"{result.microseconds / ours.microseconds:.2f} by processor time"
+                )
+                print(
+                    f"  {name:12} {result.rate:9,.0f} deliveries/s, {result.microseconds:5.2f} µs of its processor time each, "
+                    f"median {result.median:5.1f} ms, p99 {result.p99:5.1f} ms (generator {result.busy:.0%} busy)"
+                    f"{'' if name == servers[0].name else ratio}"
+                )
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """MiB of a process that are in RAM, and those of them that are its own and no file's."""
+    values = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if rest.endswith("kB"):
+            values[name] = int(rest.split()[0]) / 1024
+    return values["Rss"], values["Anonymous"]
+
+
+def weigh(server: Server, pid: int, port: int, connections: int, patience: float) -> None:
+    """Hold idle connections, and let them go."""
     for _ in range(100):
         Client(port, server.path).close()
     time.sleep(1)
-    before = resident(pid)
+    before = memory(pid)
     began = time.perf_counter()
-    held = [Client(port, server.path) for _ in range(connections)]
+    held = [Client(port, server.path, f"127.0.0.{1 + number // FROM_ONE_ADDRESS}") for number in range(connections)]
     took = time.perf_counter() - began
-    time.sleep(1)
-    taken = resident(pid) - before
+    time.sleep(2)
+    with_them = memory(pid)
     for client in held:
         client.close()
-    time.sleep(3)
-    return taken * 1024 / connections, resident(pid) - before, connections / took
+    time.sleep(patience)
+    after = memory(pid)
+    each, own = ((more - less) * 1024 / connections for more, less in zip(with_them, before, strict=True))
+    print(
+        f"{connections} idle connections: {each:.1f} KiB each ({own:.1f} anonymous), accepted at {connections / took:.0f}/s"
+    )
+    for when, (rss, anonymous) in (("before", before), ("with them", with_them), (f"{patience:.0f} s after", after)):
+        print(f"  {when:12} {rss:6.1f} MiB resident, {anonymous:6.1f} of them anonymous")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=500, help="clients that get each message (default 500)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement (default 5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; 0: not (default 3)")
     parser.add_argument("--connections", type=int, default=10_000, help="idle connections to weigh (default 10000)")
+    parser.add_argument("--patience", type=float, default=15.0, help="seconds until memory is read again (default 15)")
     parser.add_argument(
         "--tools", type=Path, help="where the peers are, or are to be installed (default: for this run)"
     )
     arguments = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the servers', too
     cores = sorted(os.sched_getaffinity(0))
-    print(
-        f"Python {sys.version.split()[0]}, {arguments.clients} clients, messages of {SIZE} bytes, {UNDER_WAY} under way"
-    )
+    print(f"Python {sys.version.split()[0]}, {arguments.clients} clients, messages of {SIZE} bytes")
     with tempfile.TemporaryDirectory() as name:
         tools = arguments.tools or Path(name) / "tools"
         tools.mkdir(parents=True, exist_ok=True)
         if len(cores) > 1:
             os.sched_setaffinity(0, set(cores[1:]))
-        first: float | None = None
-        for server in (uait(Path(name)), *peers(tools)):
-            with running(server, cores[0] if len(cores) > 1 else None) as (pid, port):
-                fan_out(server, pid, port, arguments.clients, 1.0)
-                found = fan_out(server, pid, port, arguments.clients, arguments.seconds)
-            ratio = "" if first is None else f", uait has {first / found.rate:.2f} times that"
-            first = first or found.rate
-            print(
-                f"{server.name:12} {found.rate:9,.0f} deliveries/s, {found.microseconds:5.2f} µs of its processor time each, "
-                f"median {found.median:5.1f} ms, p99 {found.p99:5.1f} ms (generator {found.busy:.0%} busy){ratio}"
-            )
-        with running(uait(Path(name)), None) as (pid, port):
-            taken, stay, accepted = weigh(uait(Path(name)), pid, port, arguments.connections)
-        print(
-            f"{arguments.connections} idle connections: {taken:.1f} KiB each, {stay:.1f} MiB stay, accepted at {accepted:.0f}/s"
-        )
+        if arguments.rounds:
+            core = cores[0] if len(cores) > 1 else None
+            servers = [uait(Path(name)), *peers(tools)]
+            compare(servers, core, arguments.clients, arguments.seconds, arguments.rounds)
+        if arguments.connections:
+            with running(uait(Path(name)), None) as (pid, port):
+                weigh(uait(Path(name)), pid, port, arguments.connections, arguments.patience)
 
 
 if __name__ == "__main__":
