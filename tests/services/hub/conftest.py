@@ -87,6 +87,7 @@ async def running_hub(disk: Disk | None = None, **settings: Any):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.ticker.run)
             nursery.start_soon(hub.cork.run)
+            nursery.start_soon(hub.upkeep.run)
             yield hub
             nursery.cancel_scope.cancel(reason="the hub is gone")
 

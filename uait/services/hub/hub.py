@@ -16,6 +16,7 @@ from uait.services.hub.protocol import Message, MessageType
 from uait.services.hub.requests import Requests
 from uait.services.hub.rooms import Rooms
 from uait.services.hub.traffic import Traffic
+from uait.services.hub.upkeep import Upkeep
 
 REMEMBERED = 10_000
 """Most ids of messages for no room that are remembered, so that each is said once."""
@@ -42,7 +43,10 @@ class Hub:
         self.traffic = Traffic()
         self.ticker = Ticker(settings.presence_tick)
         self.cork = Cork()
-        self.rooms = make_rooms(settings, self.traffic, cork=self.cork, mark=self.ticker.mark)
+        self.upkeep = Upkeep()
+        self.rooms = make_rooms(
+            settings, self.traffic, cork=self.cork, mark=self.ticker.mark, counted=self.upkeep.count
+        )
         self.requests = Requests(most=settings.requests, longest=settings.request_timeout)
         self.leaving = False
         self._said: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()

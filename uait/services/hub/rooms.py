@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,10 +25,15 @@ class TooMany(Refused):
 
 
 class Rooms(Directory):
-    """A client is in it exactly as long as the block of `present` lasts, so nobody can be listed who is not connected. For the arguments see `Directory`."""
+    """A client is in it exactly as long as the block of `present` lasts, so nobody can be listed who is not connected.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    Args:
+        counted: told how many clients there are, whenever that changes. For the rest see `Directory`.
+    """
+
+    def __init__(self, *arguments: Any, counted: Callable[[int], None], **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._counted = counted
         self._clients: dict[str, Client] = {}
         self._users: dict[str, dict[str, Client]] = {}
         self._everyone: Audience[Client] = Audience()
@@ -80,6 +85,7 @@ class Rooms(Directory):
         self._users.setdefault(client.user_id, {})[client_id] = client
         self._joined[client_id] = {}
         self._everyone.add(client)
+        self._counted(len(self._clients))
         try:
             if general:
                 self.join(client, self._rooms[GENERAL])
@@ -93,6 +99,7 @@ class Rooms(Directory):
             del connections[client_id]
             if not connections:
                 del self._users[client.user_id]
+            self._counted(len(self._clients))
 
     def memberships(self, client: Client) -> list[Membership]:
         """Where `client` is in, in the order of entering."""

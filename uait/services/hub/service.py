@@ -98,6 +98,7 @@ async def hub(ctx: Context) -> AsyncIterator[ASGIApp]:
         await made.rooms.start()
         ctx.nursery.start_soon(made.ticker.run)
         ctx.nursery.start_soon(made.cork.run)
+        ctx.nursery.start_soon(made.upkeep.run)
         # Before any connection is told: what the hub has to say to its clients comes before their end.
         ctx.drain.add(made.leave)
         ctx.add_health_fact("clients", lambda: len(made.rooms.clients))

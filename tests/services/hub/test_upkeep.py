@@ -1,0 +1,82 @@
+"""Memory is given back when most of many clients have gone, seldom and only then."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from uait.services.hub.upkeep import MANY, SETTLE, Upkeep, reclaim
+
+
+@pytest.fixture
+async def upkeep(nursery):
+    upkeep = Upkeep(lambda: upkeep.times.append(trio.current_time()))
+    upkeep.times = []
+    nursery.start_soon(upkeep.run)
+    await wait_all_tasks_blocked()
+    return upkeep
+
+
+def count(upkeep, *numbers):
+    for number in numbers:
+        upkeep.count(number)
+
+
+async def test_once_when_most_of_many_have_gone_and_the_rest_had_time(autojump_clock, upkeep):
+    began = trio.current_time()
+    count(upkeep, 2 * MANY, MANY // 4, 10, 0)
+    await trio.sleep(10 * SETTLE)
+    assert upkeep.times == [began + SETTLE]
+    count(upkeep, MANY // 2, 0, MANY, 0)
+    await trio.sleep(10 * SETTLE)
+    assert len(upkeep.times) == 2
+
+
+async def test_not_for_a_few_nor_while_many_are_there(autojump_clock, upkeep):
+    count(upkeep, MANY - 1, 0, MANY - 1, 0)
+    count(upkeep, 10 * MANY, 5 * MANY)
+    await trio.sleep(10 * SETTLE)
+    assert upkeep.times == []
+
+
+async def test_not_where_they_are_back_meanwhile(autojump_clock, upkeep):
+    count(upkeep, 2 * MANY, 0)
+    await trio.sleep(SETTLE / 2)
+    count(upkeep, 2 * MANY)
+    await trio.sleep(10 * SETTLE)
+    assert upkeep.times == []
+    count(upkeep, 0)
+    await trio.sleep(10 * SETTLE)
+    assert len(upkeep.times) == 1
+
+
+async def test_the_hub_counts_who_comes_and_goes(hubs, monkeypatch):
+    async with hubs() as connect:
+        counted = []
+        monkeypatch.setattr(connect.hub.rooms, "_counted", counted.append)
+        ada, bob = await connect("ada"), await connect("bob")
+        ada.leave()
+        bob.break_down()
+        await wait_all_tasks_blocked()
+        assert counted == [1, 2, 1, 0]
+
+
+def test_rings_of_objects_are_gone():
+    class Ring:
+        pass
+
+    gc.disable()
+    try:
+        ring = Ring()
+        ring.itself = ring
+        gone = weakref.ref(ring)
+        del ring
+        assert gone() is not None
+        reclaim()
+        assert gone() is None
+    finally:
+        gc.enable()
