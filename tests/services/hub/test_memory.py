@@ -5,23 +5,9 @@ from __future__ import annotations
 import gc
 
 import httpx
-import pytest
 import trio
 
 from uait.services.hub.service import hub
-
-
-@pytest.fixture
-def without_collector():
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
 
 
 async def visit(url, client):
