@@ -41,7 +41,7 @@ import os
 from uait.storage.ids import random8
 random8()
 child = os.fork()
-print(random8().hex(), flush=True)
+print(random8().hex() + "\\n", end="", flush=True)
 if child:
     os.waitpid(child, 0)
 """
@@ -58,3 +58,20 @@ def test_no_two_threads_draw_the_same_bytes() -> None:
     with ThreadPoolExecutor(4) as pool:
         drawn = [one for many in pool.map(lambda _: [random8() for _ in range(2000)], range(4)) for one in many]
     assert len(set(drawn)) == len(drawn)
+
+
+@pytest.mark.parametrize("make", ["utc_now", "new_id"])
+def test_nothing_stays_in_memory(make):
+    """In a process of its own, for what stays is soon as much as can."""
+    program = f"""
+import sys
+from uait.storage import {make}
+def blocks():
+    for _ in range(2000):
+        {make}()
+    return sys.getallocatedblocks()
+before = sys.getallocatedblocks()
+print(blocks() - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 50

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
 from uait.feeds.events import FeedFenced
 from uait.feeds.store import Batch, StoredEvent, StoredFeed
-from uait.storage import Database
+
+T = TypeVar("T")
 
 FEED_TABLES = """
 CREATE TABLE feeds (
@@ -32,10 +33,17 @@ CREATE TABLE feed_events (
 """A migration (see `uait.storage.migrations.Migration`) for the database that is to hold feeds."""
 
 
+class Writes(Protocol):
+    """What is needed of a `Database`."""
+
+    async def write(self, function: Callable[[apsw.Connection], T]) -> T: ...
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int: ...
+
+
 class SQLiteFeedStore:
     """A `FeedStore`. The database has had `FEED_TABLES` among its migrations."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Writes) -> None:
         self._database = database
 
     async def load(self, name: str, newest: int) -> StoredFeed:

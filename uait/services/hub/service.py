@@ -45,6 +45,7 @@ from uait.services.hub.model import (
     RoomOptions,
     Stats,
 )
+from uait.services.hub.on_demand import open_on_demand
 from uait.services.hub.protocol import Malformed, Message, MessageType, check_room, with_offset
 from uait.services.hub.room import Published, Room
 from uait.services.hub.rooms import Rooms
@@ -93,7 +94,10 @@ class RoomConverter(PathConverter):
     ),
 )
 async def hub(ctx: Context) -> AsyncIterator[ASGIApp]:
-    async with ctx.database(MIGRATIONS) as database, open_journal(SQLiteFeedStore(database)) as journal:
+    async with (
+        open_on_demand(ctx.data_dir / f"{ctx.name}.sqlite3", partial(ctx.database, MIGRATIONS), ctx.log) as database,
+        open_journal(SQLiteFeedStore(database)) as journal,
+    ):
         made = Hub(ctx.settings, partial(Rooms, new_feed=ctx.feed, journal=journal, store=RoomStore(database)))
         await made.rooms.start()
         ctx.nursery.start_soon(made.ticker.run)

@@ -8,7 +8,8 @@ import attrs
 
 from uait.feeds.sqlite import FEED_TABLES
 from uait.services.hub.model import RoomOptions
-from uait.storage import Database, Migration
+from uait.services.hub.on_demand import DatabaseOnDemand
+from uait.storage import Migration
 from uait.web import from_json, structure, to_json
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -37,11 +38,13 @@ class Declaration:
 class RoomStore:
     """The declared rooms in the hub's database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: DatabaseOnDemand) -> None:
         self._database = database
 
     async def load(self) -> list[Declaration]:
         """All of them."""
+        if not self._database.is_open:
+            return []
         rows: list[tuple[Any, ...]] = await self._database.fetch_all(
             "SELECT name, owner, created_at, options FROM rooms ORDER BY name"
         )
