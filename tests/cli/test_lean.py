@@ -32,6 +32,8 @@ def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
         "hypercorn.asyncio.run",
         "hypercorn.trio.run",
         "uait.server.hypercorn",
+        "bdb",
+        "readline",
     )
     assert run(f"print([name for name in {wanted} if name in sys.modules])") == "[]"
 
@@ -43,11 +45,13 @@ def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
         "from hypercorn.trio import worker_serve; print(worker_serve.__module__)",
         "import hypercorn.trio.run; print(hypercorn.trio.__name__)",
         "from uait.server.hypercorn import HypercornConnections; print('hypercorn.trio')",
+        "import pdb; pdb.Pdb; import pdb; print(pdb.Pdb.__module__)",
+        "import click.testing; print(click.testing.pdb.Pdb.__module__)",
         "import httpx._main; print(httpx._main.main.name and 'hypercorn.trio')",
     ],
 )
 def test_who_wants_them_has_them(code: str) -> None:
-    assert run(code) in ("hypercorn.trio", "hypercorn.trio.run", "uait.cli.lean")
+    assert run(code) in ("hypercorn.trio", "hypercorn.trio.run", "uait.cli.lean", "pdb")
 
 
 def test_quart_can_serve_by_itself() -> None:

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-_SERVERS = ("hypercorn.asyncio", "hypercorn.trio")
-"""For the sake of `app.run()`, Quart and quart-trio take `serve` from these, and with it all of hypercorn."""
+_LATER = ("hypercorn.asyncio", "hypercorn.trio", "pdb")
+"""For the sake of `app.run()`, Quart and quart-trio take `serve` from the first two, and with it all of hypercorn. Its test client brings click's, and that the debugger."""
 
 YOUNG = 10_000
 """New objects between two looks at them: a few requests' worth, where the default is less than one's."""
@@ -28,11 +28,12 @@ def leave_out_what_is_not_needed() -> None:
         sys.modules["httpx._main"] = None  # type: ignore[assignment]
         import_module("httpx")
         del sys.modules["httpx._main"]
-    for name in _SERVERS:
+    for name in _LATER:
         if name not in sys.modules:
             package, _, child = name.rpartition(".")
             sys.modules[name] = _Later(name)
-            setattr(sys.modules[package], child, sys.modules[name])
+            if package:
+                setattr(sys.modules[package], child, sys.modules[name])
 
 
 @contextmanager
