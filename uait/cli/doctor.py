@@ -113,6 +113,13 @@ def _inspect(name: str, settings: Settings) -> Finding:
         return Finding(problems=[str(error)], detail=traceback.format_exc())
     except SettingsError as error:
         return Finding(problems=[str(problem) for problem in error.problems])
+    if spec.doctor is not None:
+        from uait.kernel.plan import find_holder
+
+        # While it runs, its data is in other hands.
+        problems = [] if find_holder(settings.data_dir) else list(spec.doctor(settings.data_dir))
+        if problems:
+            return Finding(problems=problems)
     needs = f", needs {' '.join(spec.needs)}" if spec.needs else ""
     return Finding(note=f"{_origin(plugin)}, port {section.port or 'any'}{needs}")
 

@@ -83,6 +83,7 @@ class ServiceSpec:
         restart: backoff and intensity after a crash.
         essential: a failure for good stops the whole host instead of leaving this service down.
         start_timeout: seconds from start to ready.
+        doctor: for `uait doctor`, while nothing runs: given the data directory, it tells in sentences what is wrong with this service's data there.
         api: the `API_VERSION` it was written for.
         origin: distribution and version; filled in by whoever loads it.
     """
@@ -100,6 +101,7 @@ class ServiceSpec:
     restart: RestartPolicy = RestartPolicy()
     essential: bool = False
     start_timeout: float = 30.0
+    doctor: Callable[[Path], Sequence[str]] | None = None
     api: int = API_VERSION
     origin: str = ""
 
@@ -124,6 +126,7 @@ def service(
     restart: RestartPolicy = RestartPolicy(),
     essential: bool = False,
     start_timeout: float = 30.0,
+    doctor: Callable[[Path], Sequence[str]] | None = None,
     api: int = API_VERSION,
 ) -> Callable[[Factory], ServiceSpec]: ...
 

@@ -112,6 +112,19 @@ class Database:
 
         return await self.write(change)
 
+    async def empty_log(self) -> bool:
+        """Write the write-ahead log into the file and cut it to nothing, so that what was deleted is in neither (it is overwritten when it is deleted). Writes that wait have their turn first.
+
+        Returns:
+            False when somebody has been reading an older state all the while; then some of the log is still there.
+        """
+
+        def empty(connection: apsw.Connection) -> bool:
+            rows: list[Any] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not rows[0][0]
+
+        return await self._writer.alone(empty)
+
     async def backup(self, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
         """Copy the database as it is now to `target`, while others go on reading and writing. `target` appears complete or not at all, and replaces what was there.
 

@@ -49,6 +49,7 @@ class Writer:
         self._connection = connection
         self._queue = queue
         self._waiting: deque[_Write[Any]] = deque()
+        self._alone: deque[_Write[Any]] = deque()
         self._wakeup = trio.Event()
         self._closed = False
         self._group = _Group(connection)
@@ -69,20 +70,27 @@ class Writer:
 
     async def write(self, function: Callable[[apsw.Connection], T]) -> T:
         """See `Database.write`."""
+        return await self._line_up(self._waiting, function)
+
+    async def alone(self, function: Callable[[apsw.Connection], T]) -> T:
+        """Call `function` in the connection's thread outside of any transaction, after those writes that were there before."""
+        return await self._line_up(self._alone, function)
+
+    async def _line_up(self, line: deque[_Write[Any]], function: Callable[[apsw.Connection], T]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise DatabaseClosed
-        if len(self._waiting) >= self._queue:
+        if len(line) >= self._queue:
             raise DatabaseBusy("Too many writes wait for the database; try again.")
         write = _Write(function)
-        self._waiting.append(write)
+        line.append(write)
         self._wakeup.set()
         try:
             await write.answered.wait()
         except trio.Cancelled:
             write.abandoned = True
-            if write in self._waiting:
-                self._waiting.remove(write)
+            if write in line:
+                line.remove(write)
             raise
         return self._answer(write)
 
@@ -105,13 +113,14 @@ class Writer:
             while not self._closed:
                 if self._waiting:
                     await self._commit()
+                elif self._alone:
+                    await self._run_alone(self._alone.popleft())
                 else:
                     self._wakeup = trio.Event()
                     await self._wakeup.wait()
         finally:
             self._closed = True
-            while self._waiting:
-                write = self._waiting.popleft()
+            for write in (*self._waiting, *self._alone):
                 write.error = DatabaseClosed()
                 write.answered.set()
 
@@ -131,6 +140,14 @@ class Writer:
             else:
                 self.done += 1
             write.answered.set()
+
+    async def _run_alone(self, write: _Write[Any]) -> None:
+        self._under_way = trio.CancelScope(shield=True)
+        with self._under_way:
+            await run(self._connection, self._group.alone, write)
+        if self._under_way.cancelled_caught:
+            write.error = DatabaseClosed()
+        write.answered.set()
 
     def close(self) -> None:
         """Take no more; `serve` ends after the group under way, or when that takes longer than a disk that works would."""
@@ -178,6 +195,13 @@ class _Group:
             for write in writes:
                 if write.error is None:
                     write.error = error
+
+    def alone(self, write: _Write[Any]) -> None:
+        """Call one function outside of any transaction, and leave its outcome in it. Never raises."""
+        try:
+            self._call(write)
+        except BaseException as error:
+            write.error = error
 
     def _attempt_together(self, writes: list[_Write[Any]]) -> bool:
         """One transaction of all writes. False when one of them failed, or rolled back by itself: then nothing has happened, and it is to be found out which."""

@@ -25,8 +25,17 @@ class Memories:
         return await self.client.request(method, path, headers={"X-User-ID": self.user}, **options)
 
     async def add(self, content: str, **more: Any) -> dict[str, Any]:
+        """Store something that nothing else is like."""
         response = await self.ask("POST", "/memory", json={"content": content, **more})
         assert response.status_code == 201, response.text
+        stored: dict[str, Any] = response.json()
+        assert (stored.pop("deduped"), stored.pop("similar")) == (False, [])
+        return stored
+
+    async def store(self, content: str, **more: Any) -> dict[str, Any]:
+        """Store something; the whole answer."""
+        response = await self.ask("POST", "/memory", json={"content": content, **more})
+        assert response.status_code in (200, 201), response.text
         stored: dict[str, Any] = response.json()
         return stored
 

@@ -8,7 +8,7 @@ import apsw
 
 from uait.errors import NotFound
 from uait.services.memory.model import ConversationContext, NewContext
-from uait.services.memory.store import memories_by_seq, seq_of
+from uait.services.memory.rows import memories_by_seq, seq_of
 from uait.storage import Database, new_id, utc_now
 
 NO_CONTEXT = "There is no context of this conversation."

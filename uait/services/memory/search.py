@@ -1,287 +1,259 @@
-"""From what a user asks for to the statements that find it. Pure.
-
-What the user writes is text, never query syntax: only its words are taken, each in quotes.
-"""
+"""A search: its signals run side by side, and what they have found by the deadline is put together."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, date, datetime, time
-from hashlib import sha256
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import apsw
 import attrs
-import orjson
+import trio
 
-from uait.errors import NotFound
-from uait.services.memory.model import MAX_OFFSET, Memory, MemoryQuery
-from uait.storage import format_time
+from uait.errors import APIError, NotFound
+from uait.services.memory.filters import THERE, conditions_of, moment_asked
+from uait.services.memory.find import (
+    MIDDLE,
+    POOL,
+    Found,
+    Scope,
+    candidates_of,
+    in_spans,
+    look_up,
+    neighbours_of,
+    scope_of,
+)
+from uait.services.memory.history import as_it_was
+from uait.services.memory.model import MAX_OFFSET, Explanation, Memory, MemoryList, MemoryQuery
+from uait.services.memory.question import Question, read_question
+from uait.services.memory.ranking import WEIGHTS, Collection, Scored, diversify, rank
+from uait.services.memory.rows import memories_by_seq, one
+from uait.services.memory.vectors import Vectors
+from uait.storage import Database, utc_now
 from uait.web import encode_cursor
 
-_WORD = re.compile(r"[^\W_]+")
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-"""Scripts written without spaces between words, or with endings stuck to them: Thai, Lao, Burmese, Khmer, Japanese, Chinese, Korean."""
+DIVERSE = 20
+"""How many of the best must not say the same."""
 
-TERMS = 64
-"""Most words of a query that are looked for."""
+LAST_MINUTE = 0.003
+"""Seconds of a budget that are kept for putting together what was found."""
 
-PHRASE = 8
-"""Most characters without spaces that are looked for as they follow each other. FTS5 compares every place in a memory with the whole phrase, and no cancellation reaches it there."""
-
-_COMMON = frozenset(
-    # Words that questions are made of. In a memory they mean little, in a question nothing.
-    [
-        "a",
-        "about",
-        "all",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "being",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "her",
-        "hers",
-        "him",
-        "his",
-        "how",
-        "i",
-        "i'd",
-        "i'll",
-        "i'm",
-        "i've",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "just",
-        "let",
-        "like",
-        "me",
-        "mine",
-        "my",
-        "no",
-        "nor",
-        "not",
-        "of",
-        "off",
-        "on",
-        "or",
-        "our",
-        "ours",
-        "please",
-        "shall",
-        "she",
-        "should",
-        "so",
-        "some",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "theirs",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "too",
-        "us",
-        "very",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "yours",
-        "d",
-        "ll",
-        "m",
-        "re",
-        "s",
-        "t",
-        "ve",
-        "don",
-        "didn",
-        "doesn",
-        "isn",
-        "wasn",
-        "aren",
-        "weren",
-        "remember",
-        "recall",
-        "know",
-        "said",
-        "say",
-        "told",
-    ]
-)
+_log = logging.getLogger("uait.memory")
 
 
-def words(text: str) -> list[str]:
-    """The words of `text` in small letters, each once, in order."""
-    return list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+@attrs.define
+class _Signals:
+    """What the signals have found so far."""
 
-
-def telling(text: str) -> list[str]:
-    """The words of a question that say what it is about; all of them where there are no others."""
-    found = words(text)
-    return ([word for word in found if word not in _COMMON] or found)[:TERMS]
-
-
-def spaced(text: str) -> str:
-    """`text` as it is indexed: every character of a script without spaces is a word of its own, so that any part of a sentence can be found."""
-    return _UNSPACED.sub(r" \g<0> ", text)
-
-
-def owner(user_id: str) -> str:
-    """The user as one word of the index, which no stemming changes and nobody's text contains by chance."""
-    return f"u{sha256(user_id.encode()).hexdigest()[:32]}0"
-
-
-def expressions(text: str, user_id: str) -> list[str]:
-    """FTS5 expressions for a query, to be tried one after the other until one finds something: memories with any of its words, the more the better; then also words that only begin so.
-
-    Empty where the text has no words at all.
-    """
-    terms = [f'"{phrase}"' for phrase in _phrases(telling(text))]
-    if not terms:
-        return []
-    mine = f'owner : "{owner(user_id)}" AND {{content tags}} : '
-    return [f"{mine}({' OR '.join(terms)})", f"{mine}({' OR '.join(f'{term} *' for term in terms)})"]
-
-
-def _phrases(found: list[str]) -> list[str]:
-    """The words as they stand in the index, long runs of characters without spaces in parts."""
-    parts = [
-        " ".join(signs[start : start + PHRASE])
-        for signs in (spaced(word).split() for word in found)
-        for start in range(0, len(signs), PHRASE)
-    ]
-    return list(dict.fromkeys(parts))[:TERMS]
+    words: Found | None = None
+    times: list[int] = attrs.field(factory=list)
+    similar: dict[int, float] = attrs.field(factory=dict)
+    states: dict[str, str] = attrs.field(factory=lambda: {"words": "off", "times": "off", "vectors": "off"})
 
 
 @attrs.frozen
-class Selection:
-    """A way to find memories: `SELECT seq ... WHERE conditions ORDER BY order`, with the parameters in order.
+class Ranking:
+    """The order in which memories are shown: those that were ranked, then the others that have something of the question."""
 
-    Attributes:
-        ranked: the best first; such a list is paged by offset, because a rank is no fixed place. Otherwise the newest first, paged by the last one's place.
-    """
+    scored: list[Scored]
+    others: list[int]
+    question: Question
 
-    source: str
-    conditions: tuple[str, ...]
-    parameters: tuple[Any, ...]
-    ranked: bool = False
+    def seqs(self) -> list[int]:
+        return [each.candidate.seq for each in self.scored] + self.others
 
-    def count(self) -> tuple[str, tuple[Any, ...]]:
-        """The statement that counts, and its parameters."""
-        return f"SELECT count(*) FROM {self.source} WHERE {' AND '.join(self.conditions)}", self.parameters
 
-    def page(self, query: MemoryQuery) -> tuple[str, tuple[Any, ...]]:
-        """The statement that gives the `seq` of a page's memories, and of one more where there are more.
+class Finder:
+    """Finds a user's memories."""
+
+    def __init__(self, database: Database, vectors: Vectors | None = None) -> None:
+        self._database = database
+        self._vectors = vectors
+
+    async def search(self, user_id: str, query: MemoryQuery) -> MemoryList:
+        """A page of the user's memories that fit: with words, the best first; without, the newest first.
 
         Raises:
-            NotFound: the cursor is none that such a list gave.
+            NotFound: the cursor is none that this list gave.
+            BadRequest: the filter is none.
         """
-        conditions, parameters, offset = self.conditions, self.parameters, query.offset
-        match query.after():
-            case None:
-                pass
-            case int(place) if self.ranked and 0 <= place <= MAX_OFFSET:
-                offset = place
-            case [str(created_at), str(memory_id)] if not self.ranked:
-                conditions = (*conditions, "(m.created_at, m.id) < (?, ?)")
-                parameters = (*parameters, created_at, memory_id)
-                offset = 0
-            case _:
-                raise NotFound("This list has no page with this cursor; begin again without one.")
-        order = "bm25(memory_text, 0, 1, 0.5), " if self.ranked else ""
-        return (
-            f"SELECT m.seq FROM {self.source} WHERE {' AND '.join(conditions)} "
-            f"ORDER BY {order}m.created_at DESC, m.id DESC LIMIT ? OFFSET ?",
-            (*parameters, query.limit + 1, offset),
+        now = utc_now()
+        conditions, parameters = conditions_of(query, now)
+        moment = moment_asked(query, now)
+        text = query.query.strip()
+        question = read_question(text, query.now or datetime.now(UTC), concept_weight=WEIGHTS.concept) if text else None
+        if question is None or (not question.terms and not question.spans):
+            # Without words, and for signs and pictures, which are looked for as they are.
+            if text:
+                conditions, parameters = [*conditions, "instr(m.content, ?) > 0"], [*parameters, text]
+            found = await self._database.read(
+                lambda connection: _newest(connection, user_id, query, conditions, parameters, moment)
+            )
+            return attrs.evolve(found, signals={} if query.explain or query.budget_ms else None)
+        after = query.after()
+        if after is not None and not (isinstance(after, int) and 0 <= after <= MAX_OFFSET):
+            raise NotFound("This list has no page with this cursor; begin again without one.")
+        start = query.offset if after is None else after
+        scope = await self._database.read(
+            lambda connection: scope_of(connection, user_id, conditions, parameters, moment)
         )
+        signals = _Signals()
+        if scope is not None:
+            await self._gather(user_id, scope, question, query, signals)
 
-    def next_cursor(self, query: MemoryQuery, shown: list[Memory]) -> str:
-        """What leads to the page after the one that shows `shown`."""
-        if not self.ranked:
-            return encode_cursor([shown[-1].created_at, shown[-1].id])
-        place = query.after()
-        return encode_cursor((place if isinstance(place, int) else query.offset) + len(shown))
+        def show(connection: apsw.Connection) -> MemoryList:
+            ranking = Ranking([], [], question)
+            if scope is not None:
+                ranking = order(connection, scope, question, signals, query)
+            seqs = ranking.seqs()
+            shown = memories_by_seq(connection, user_id, seqs[start : start + query.limit])
+            if query.as_of is not None:
+                shown = [as_it_was(connection, memory, moment) for memory in shown]
+            end = start + len(shown)
+            return MemoryList(
+                memories=shown,
+                count=len(shown),
+                total=len(seqs),
+                query=query.query,
+                next_cursor=encode_cursor(end) if shown and end < len(seqs) else None,
+                explanations=_explain(ranking, start, shown) if query.explain else None,
+                signals=signals.states if query.explain or query.budget_ms else None,
+            )
+
+        return await self._database.read(show)
+
+    async def _gather(
+        self, user_id: str, scope: Scope, question: Question, query: MemoryQuery, signals: _Signals
+    ) -> None:
+        async def words() -> None:
+            signals.words = await self._database.read(lambda connection: look_up(connection, scope, question))
+
+        async def times() -> None:
+            signals.times = await self._database.read(lambda connection: in_spans(connection, scope, question.spans))
+
+        async def vectors() -> None:
+            assert self._vectors is not None
+            signals.similar = await self._vectors.similar(user_id, scope, query.query)
+
+        work: dict[str, Callable[[], Awaitable[None]]] = {}
+        if question.terms:
+            work["words"] = words
+        if question.spans:
+            work["times"] = times
+        if self._vectors is not None:
+            work["vectors"] = vectors
+        budget = float("inf") if query.budget_ms is None else max(0.0, query.budget_ms / 1000 - LAST_MINUTE)
+
+        async def part(name: str, run: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await run()
+                signals.states[name] = "complete"
+            except APIError as error:
+                if name != "vectors":
+                    raise
+                # The words find without them; whoever asks to explain is told.
+                _log.warning("a search goes without vectors: %s", error.text)
+                signals.states[name] = "failed"
+
+        for name in work:
+            signals.states[name] = "late"
+        if len(work) == 1 and query.budget_ms is None:
+            for name, run in work.items():
+                await part(name, run)
+            return
+        failures: list[APIError] = []
+
+        async def guarded(name: str, run: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await part(name, run)
+            except APIError as error:
+                # As itself, not in a group: the first one is the answer.
+                failures.append(error)
+                nursery.cancel_scope.cancel(reason="another signal of the search has failed")
+
+        with trio.move_on_after(budget):
+            async with trio.open_nursery() as nursery:
+                for name, run in work.items():
+                    nursery.start_soon(guarded, name, run)
+        if failures:
+            raise failures[0]
 
 
-def selections(user_id: str, query: MemoryQuery) -> list[Selection]:
-    """How to find what fits `query`: ways to be tried one after the other until one finds something."""
-    conditions = ["m.user_id = ?"]
-    parameters: list[Any] = [user_id]
-    if query.type is not None:
-        conditions.append("m.type = ?")
-        parameters.append(query.type)
-    if query.tags:
-        conditions.append("NOT EXISTS (SELECT value FROM json_each(?) EXCEPT SELECT value FROM json_each(m.tags))")
-        parameters.append(orjson.dumps(query.tags).decode())
-    if query.start_date is not None:
-        conditions.append("m.created_at >= ?")
-        parameters.append(format_time(_begin(query.start_date)))
-    if query.end_date is not None:
-        conditions.append("m.created_at <= ?")
-        parameters.append(format_time(_end(query.end_date)))
-    if not query.query.strip():
-        return [Selection("memory AS m", tuple(conditions), tuple(parameters))]
-    found = expressions(query.query, user_id)
-    if not found:  # signs and pictures only: look for them as they are
-        return [Selection("memory AS m", (*conditions, "instr(m.content, ?) > 0"), (*parameters, query.query.strip()))]
-    return [
-        Selection(
-            "memory_text JOIN memory AS m ON m.seq = memory_text.rowid",
-            ("memory_text MATCH ?", *conditions),
-            (expression, *parameters),
-            ranked=True,
-        )
-        for expression in found
-    ]
+def order(
+    connection: apsw.Connection, scope: Scope, question: Question, signals: _Signals, query: MemoryQuery
+) -> Ranking:
+    """Put together what the signals found."""
+    found = signals.words
+    rough = found.rough if found is not None else []
+    question = found.question if found is not None else question
+    by_likeness = sorted(signals.similar, key=lambda seq: signals.similar[seq], reverse=True)
+    pool = list(dict.fromkeys([*(seq for seq, _ in rough[:POOL]), *by_likeness[:POOL], *signals.times]))
+    middle = list(dict.fromkeys([*by_likeness[: MIDDLE // 4], *(seq for seq, _ in rough[:MIDDLE])]))
+    beside = neighbours_of(connection, scope, middle)
+    everyone = list(dict.fromkeys([*pool, *(seq for sides in beside.values() for side in sides for seq in side)]))
+    missing = [seq for seq in everyone if seq not in beside]
+    if scope.memories and len(everyone) > len(pool):
+        # The neighbours have neighbours, too: without them they would be at a disadvantage.
+        beside |= neighbours_of(connection, scope, [seq for seq in missing if seq not in set(pool)])
+    now = query.now or datetime.now(UTC)
+    candidates = candidates_of(
+        connection,
+        scope,
+        everyone,
+        similar=signals.similar,
+        now=now,
+        half_life=timedelta(days=query.half_life_days) if query.half_life_days else None,
+    )
+    collection = Collection(scope.memories, scope.average, found.counts if found is not None else {})
+    scored = [each for each in rank(question, candidates, beside, collection) if each.score > 0]
+    scored = diversify(scored, DIVERSE)
+    ranked = {each.candidate.seq for each in scored}
+    return Ranking(scored, [seq for seq, _ in rough if seq not in ranked], question)
 
 
-def _begin(moment: datetime | date) -> datetime:
-    return moment if isinstance(moment, datetime) else datetime.combine(moment, time.min, UTC)
+def _newest(
+    connection: apsw.Connection,
+    user_id: str,
+    query: MemoryQuery,
+    conditions: list[str],
+    parameters: list[Any],
+    moment: str,
+) -> MemoryList:
+    """The page of a list without words: the newest first, from the cursor on."""
+    scope = scope_of(connection, user_id, conditions, parameters, moment)
+    total, found = 0, []
+    demands = ["m.user_id = ?", *(scope.conditions if scope else ())]
+    values = [user_id, *(scope.parameters if scope else ())]
+    offset = query.offset
+    match query.after():
+        case None:
+            further: tuple[str, list[Any]] = ("1", [])
+        case [str(created_at), str(memory_id)]:
+            further, offset = ("(m.created_at, m.id) < (?, ?)", [created_at, memory_id]), 0
+        case _:
+            raise NotFound("This list has no page with this cursor; begin again without one.")
+    if scope is not None:
+        if conditions or THERE in demands:
+            (total,) = one(connection, f"SELECT count(*) FROM memory AS m WHERE {' AND '.join(demands)}", values)
+        else:
+            total = scope.memories
+        found = connection.execute(
+            f"SELECT m.seq FROM memory AS m WHERE {' AND '.join(demands)} AND {further[0]} ORDER BY m.created_at DESC, m.id DESC LIMIT ? OFFSET ?",
+            (*values, *further[1], query.limit + 1, offset),
+        ).fetchall()
+    memories = memories_by_seq(connection, user_id, [seq for (seq,) in found[: query.limit]])
+    cursor = encode_cursor([memories[-1].created_at, memories[-1].id]) if len(found) > len(memories) > 0 else None
+    if query.as_of is not None:
+        memories = [as_it_was(connection, memory, moment) for memory in memories]
+    return MemoryList(memories=memories, count=len(memories), total=total, query=query.query, next_cursor=cursor)
 
 
-def _end(moment: datetime | date) -> datetime:
-    return moment if isinstance(moment, datetime) else datetime.combine(moment, time.max, UTC)
+def _explain(ranking: Ranking, start: int, shown: list[Memory]) -> list[Explanation]:
+    parts = dict(enumerate(ranking.scored))
+    found = []
+    for at, memory in enumerate(shown, start):
+        scored = parts.get(at)
+        signals = {name: round(value, 4) for name, value in scored.signals.items() if value} if scored else {}
+        found.append(Explanation(id=memory.id, score=round(scored.score, 4) if scored else 0.0, signals=signals))
+    return found

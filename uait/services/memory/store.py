@@ -1,207 +1,206 @@
-"""Where memories are kept. Every statement names the user; another one's memory is as one that does not exist."""
+"""Where memories are kept, one at a time and many at once. Every statement names the user; another one's memory is as one that does not exist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import apsw
 import attrs
-import orjson
 
 from uait.errors import NotFound
-from uait.services.memory.model import (
-    Memory,
-    MemoryChange,
-    MemoryList,
-    MemoryQuery,
-    MemoryStatistics,
-    NewMemory,
+from uait.services.memory.duplicates import find_same, find_similar
+from uait.services.memory.history import MemoryHistory, as_it_was, history_of, record
+from uait.services.memory.indexing import index, owner_number, unindex
+from uait.services.memory.model import Memory, MemoryChange, MemoryStatistics, NewMemory, SimilarMemory, StoredMemory
+from uait.services.memory.rows import (
+    COLUMNS,
+    NO_MEMORY,
+    Prepared,
+    insert,
+    memory_by_seq,
+    memory_of,
+    prepare,
+    ready,
+    seq_of,
+    to_text,
 )
-from uait.services.memory.search import owner, selections, spaced
-from uait.storage import Database, DatabaseBroken, DatabaseBusy, DatabaseFull, new_id, utc_now
+from uait.services.memory.watch import Changes
+from uait.storage import Database, DatabaseBroken, DatabaseBusy, DatabaseFull, format_time, utc_now
 
-MIGRATIONS = (
-    """
-    -- The content comes last, so that the rest of a row can be read without its pages.
-    CREATE TABLE memory (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        user_id TEXT NOT NULL,
-        type TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        access_count INTEGER NOT NULL DEFAULT 0,
-        last_access TEXT NOT NULL,
-        tags TEXT NOT NULL,
-        metadata TEXT NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX memory_by_creation ON memory (user_id, created_at, id);
+PART = 500
+"""Memories of a batch that are stored together: each part whole or not at all, and between two of them others have their turn."""
 
-    CREATE VIRTUAL TABLE memory_text USING fts5(
-        owner, content, tags, content = '', tokenize = 'porter unicode61 remove_diacritics 2'
-    );
-    -- What is deleted leaves no word behind in the index.
-    INSERT INTO memory_text(memory_text, rank) VALUES ('secure-delete', 1);
 
-    CREATE TABLE context (
-        seq INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        user_id TEXT NOT NULL,
-        conversation_id TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        summary TEXT NOT NULL,
-        UNIQUE (user_id, conversation_id)
-    ) STRICT;
-    CREATE TABLE context_memory (
-        context INTEGER NOT NULL REFERENCES context (seq) ON DELETE CASCADE,
-        position INTEGER NOT NULL,
-        memory INTEGER NOT NULL REFERENCES memory (seq) ON DELETE CASCADE,
-        PRIMARY KEY (context, position)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX context_memory_by_memory ON context_memory (memory);
-    """,
-)
+@attrs.frozen(kw_only=True)
+class Added:
+    """What became of one memory of a batch. `similar` are ids of memories that are nearly the same."""
 
-COLUMNS = "id, user_id, type, content, metadata, tags, created_at, updated_at, access_count, last_access"
-
-ANSWER_CHARACTERS = 8 * 1024 * 1024
-"""An answer ends early when its memories' contents come to more than this together."""
-
-NO_MEMORY = "There is no memory with this id."
+    id: str
+    deduped: bool = False
+    similar: list[str] = attrs.field(factory=list)
 
 
 class MemoryStore:
-    """Memories in SQLite, with a full-text index over content and tags."""
+    """Memories in SQLite, with a full-text index over content, tags and speakers."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changes: Changes | None = None) -> None:
         self._database = database
+        self._changes = changes or Changes()
 
-    async def add(self, user_id: str, new: NewMemory) -> Memory:
-        """Store a memory."""
-        now = utc_now()
-        memory = Memory(
-            id=new_id(),
-            user_id=user_id,
-            type=new.type,
-            content=new.content,
-            metadata=new.metadata,
-            tags=new.tags,
-            created_at=now,
-            updated_at=now,
-            access_count=0,
-            last_access=now,
-        )
+    async def add(self, user_id: str, new: NewMemory) -> StoredMemory:
+        """Store a memory, or find that the very same is there."""
+        prepared = prepare(user_id, new, utc_now())
 
-        def insert(connection: apsw.Connection) -> None:
-            connection.execute(
-                f"INSERT INTO memory ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    memory.id,
-                    user_id,
-                    memory.type,
-                    memory.content,
-                    _json(memory.metadata),
-                    _json(memory.tags),
-                    now,
-                    now,
-                    0,
-                    now,
-                ),
-            )
-            _index(connection, connection.last_insert_rowid(), memory)
+        def write(connection: apsw.Connection) -> StoredMemory:
+            owner = owner_number(connection, user_id)
+            same = find_same(connection, user_id, prepared)
+            if same is not None:
+                return _stored(same, deduped=True)
+            similar = find_similar(connection, user_id, owner, prepared)
+            insert(connection, owner, [prepared])
+            return _stored(prepared.memory, similar=similar)
 
-        await self._database.write(insert)
-        return memory
+        stored = await self._database.write(write)
+        if not stored.deduped:
+            self._changes.tell(user_id, "add", [stored.id])
+        return stored
 
-    async def get(self, user_id: str, memory_id: str) -> Memory:
+    async def add_many(self, user_id: str, new: Sequence[NewMemory]) -> AsyncIterator[list[Added]]:
+        """Store many, part by part; gives what became of each part once that is durable."""
+        for start in range(0, len(new), PART):
+            now = utc_now()
+            yield await self.add_part(user_id, [prepare(user_id, each, now) for each in new[start : start + PART]])
+
+    async def add_part(self, user_id: str, part: Sequence[Prepared]) -> list[Added]:
+        """Store some in one transaction."""
+
+        def write(connection: apsw.Connection) -> list[Added]:
+            owner = owner_number(connection, user_id)
+            added: list[Added] = []
+            fresh: list[Prepared] = []
+            seen: dict[bytes, str] = {}
+            alike: dict[bytes, list[str]] = {}
+            for each in part:
+                same = seen.get(each.digest)
+                if same is None and (known := find_same(connection, user_id, each)) is not None:
+                    same = known.id
+                if same is not None:
+                    added.append(Added(id=same, deduped=True))
+                    continue
+                seen[each.digest] = each.memory.id
+                fresh.append(each)
+                similar: list[str] = []
+                if each.row.fingerprint:
+                    rows: list[Any] = connection.execute(
+                        "SELECT m.id FROM memory_words AS w JOIN memory AS m ON m.seq = w.seq WHERE w.owner = ? AND w.fingerprint = ? LIMIT 3",
+                        (owner, each.row.fingerprint),
+                    ).fetchall()
+                    earlier = alike.setdefault(each.row.fingerprint, [])
+                    similar = ([memory_id for (memory_id,) in rows] + earlier)[:3]
+                    earlier.append(each.memory.id)
+                added.append(Added(id=each.memory.id, similar=similar))
+            insert(connection, owner, fresh)
+            return added
+
+        added = await self._database.write(write)
+        self._changes.tell(user_id, "add", [each.id for each in added if not each.deduped])
+        return added
+
+    async def get(self, user_id: str, memory_id: str, as_of: str | None = None) -> Memory:
         """A memory; that it was asked for is counted.
 
+        Args:
+            as_of: the moment as of which it is shown.
+
         Raises:
-            NotFound: the user has no such memory.
+            NotFound: the user has no such memory, or had none then.
         """
         try:
             row = await self._database.write(
                 lambda connection: connection.execute(
                     "UPDATE memory SET access_count = access_count + 1, last_access = ? WHERE user_id = ? AND id = ? "
-                    f"RETURNING {COLUMNS}",
-                    (utc_now(), user_id, memory_id),
+                    f"AND (expires_at IS NULL OR expires_at > ?) RETURNING {COLUMNS}",
+                    (now := utc_now(), user_id, memory_id, now),
                 ).fetchall()
             )
         except (DatabaseFull, DatabaseBusy, DatabaseBroken):
             # To read is more important than to count.
             row = await self._database.fetch_all(
-                f"SELECT {COLUMNS} FROM memory WHERE user_id = ? AND id = ?", (user_id, memory_id)
+                f"SELECT {COLUMNS} FROM memory WHERE user_id = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)",
+                (user_id, memory_id, utc_now()),
             )
         if not row:
             raise NotFound(NO_MEMORY)
-        return memory_of(row[0])
+        memory = memory_of(row[0])
+        if as_of is None:
+            return memory
+        if memory.created_at > as_of:
+            raise NotFound(NO_MEMORY)
+        return await self._database.read(lambda connection: as_it_was(connection, memory, as_of))
 
     async def change(self, user_id: str, memory_id: str, change: MemoryChange) -> Memory:
-        """Change what `change` names.
+        """Change what `change` names, and keep what it was.
 
         Raises:
             NotFound: the user has no such memory.
         """
         changes = {key: value for key, value in attrs.asdict(change, recurse=False).items() if value is not None}
+        for key in ("occurred_at", "valid_from", "valid_until", "expires_at"):
+            if key in changes:
+                changes[key] = format_time(changes[key])
+        return await self._change(user_id, memory_id, changes, "change")
 
+    async def invalidate(self, user_id: str, memory_id: str) -> Memory:
+        """End a memory's validity now: it stays, and is only found by asking for the time before.
+
+        Raises:
+            NotFound: the user has no such memory.
+        """
+        return await self._change(user_id, memory_id, {"valid_until": utc_now()}, "invalidate")
+
+    async def _change(self, user_id: str, memory_id: str, changes: dict[str, Any], event: str) -> Memory:
         def update(connection: apsw.Connection) -> Memory:
             seq = seq_of(connection, user_id, memory_id)
             before = memory_by_seq(connection, user_id, seq)
+            if before is None:
+                raise NotFound(NO_MEMORY)
             if not changes:
                 return before
             after = attrs.evolve(before, **changes, updated_at=utc_now())
+            record(connection, seq, event, before, after)
+            prepared = ready(after)
             connection.execute(
-                "UPDATE memory SET type = ?, content = ?, metadata = ?, tags = ?, updated_at = ? WHERE seq = ? AND user_id = ?",
-                (after.type, after.content, _json(after.metadata), _json(after.tags), after.updated_at, seq, user_id),
-            )
-            _unindex(connection, seq, before)
-            _index(connection, seq, after)
+                "UPDATE memory SET type = ?, content = ?, metadata = ?, tags = ?, updated_at = ?, importance = ?, occurred_at = ?, "
+                "valid_from = ?, valid_until = ?, expires_at = ?, digest = ? WHERE seq = ? AND user_id = ?",
+                (
+                    after.type, after.content, to_text(after.metadata), to_text(after.tags), after.updated_at, after.importance,
+                    after.occurred_at, after.valid_from, after.valid_until, after.expires_at, prepared.digest, seq, user_id,
+                ),
+            )  # fmt: skip
+            unindex(connection, [seq])
+            index(connection, owner_number(connection, user_id), [(seq, prepared.row)])
+            if after.content != before.content:
+                connection.execute("DELETE FROM memory_vector WHERE seq = ?", (seq,))
             return after
 
-        return await self._database.write(update)
+        after = await self._database.write(update)
+        if changes:
+            self._changes.tell(user_id, event, [memory_id])
+        return after
 
-    async def delete(self, user_id: str, memory_id: str) -> None:
-        """Delete a memory, its words in the index, and its places in contexts.
+    async def history(self, user_id: str, memory_id: str) -> MemoryHistory:
+        """All versions of a memory.
 
         Raises:
             NotFound: the user has no such memory.
         """
 
-        def delete(connection: apsw.Connection) -> None:
-            seq = seq_of(connection, user_id, memory_id)
-            _unindex(connection, seq, memory_by_seq(connection, user_id, seq))
-            connection.execute("DELETE FROM memory WHERE seq = ? AND user_id = ?", (seq, user_id))
-
-        await self._database.write(delete)
-
-    async def search(self, user_id: str, query: MemoryQuery) -> MemoryList:
-        """A page of the user's memories that fit: with words, the best first; without, the newest first.
-
-        Raises:
-            NotFound: the cursor is none that this list gave.
-        """
-        ways = selections(user_id, query)
-
-        def read(connection: apsw.Connection) -> MemoryList:
-            total, found = 0, []
-            # Who has none is spared the index of words; chat asks for everybody, before every answer.
-            (some,) = _one(connection, "SELECT EXISTS (SELECT 1 FROM memory WHERE user_id = ?)", (user_id,))
-            for way in ways if some else ():
-                (total,) = _one(connection, *way.count())
-                if total:
-                    found = connection.execute(*way.page(query)).fetchall()
-                    break
-            memories = memories_by_seq(connection, user_id, [seq for (seq,) in found[: query.limit]])
-            return MemoryList(
-                memories=memories,
-                count=len(memories),
-                total=total,
-                query=query.query,
-                next_cursor=way.next_cursor(query, memories) if len(found) > len(memories) else None,
-            )
+        def read(connection: apsw.Connection) -> MemoryHistory:
+            memory = memory_by_seq(connection, user_id, seq_of(connection, user_id, memory_id))
+            if memory is None:
+                raise NotFound(NO_MEMORY)
+            return history_of(connection, memory)
 
         return await self._database.read(read)
 
@@ -226,77 +225,9 @@ class MemoryStore:
 
     async def count(self) -> int:
         """How many memories there are, of all users."""
-        row = await self._database.fetch_one("SELECT count(*) FROM memory")
+        row = await self._database.fetch_one("SELECT coalesce(sum(memories), 0) FROM owner")
         return int(row[0]) if row else 0
 
 
-def memory_of(row: Sequence[Any]) -> Memory:
-    """The memory that a row of `COLUMNS` holds."""
-    return Memory(
-        id=row[0],
-        user_id=row[1],
-        type=row[2],
-        content=row[3],
-        metadata=orjson.loads(row[4]),
-        tags=orjson.loads(row[5]),
-        created_at=row[6],
-        updated_at=row[7],
-        access_count=row[8],
-        last_access=row[9],
-    )
-
-
-def memory_by_seq(connection: apsw.Connection, user_id: str, seq: int) -> Memory:
-    """One of the user's memories that is known to be there."""
-    return memory_of(_one(connection, f"SELECT {COLUMNS} FROM memory WHERE seq = ? AND user_id = ?", (seq, user_id)))
-
-
-def memories_by_seq(connection: apsw.Connection, user_id: str, seqs: Iterable[Any]) -> list[Memory]:
-    """The user's memories in this order: at least one, and as many as an answer has room for."""
-    memories: list[Memory] = []
-    room = ANSWER_CHARACTERS
-    for seq in seqs:
-        memory = memory_by_seq(connection, user_id, seq)
-        room -= len(memory.content)
-        if memories and room < 0:
-            break
-        memories.append(memory)
-    return memories
-
-
-def seq_of(connection: apsw.Connection, user_id: str, memory_id: str) -> int:
-    """Where a memory stands.
-
-    Raises:
-        NotFound: the user has no such memory.
-    """
-    rows: list[Any] = connection.execute(
-        "SELECT seq FROM memory WHERE user_id = ? AND id = ?", (user_id, memory_id)
-    ).fetchall()
-    if not rows:
-        raise NotFound(NO_MEMORY)
-    return int(rows[0][0])
-
-
-def _one(connection: apsw.Connection, sql: str, parameters: Sequence[Any]) -> Any:
-    return connection.execute(sql, parameters).fetchall()[0]
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _index(connection: apsw.Connection, seq: int, memory: Memory) -> None:
-    connection.execute("INSERT INTO memory_text(rowid, owner, content, tags) VALUES (?, ?, ?, ?)", _words(seq, memory))
-
-
-def _unindex(connection: apsw.Connection, seq: int, memory: Memory) -> None:
-    """Take a memory's words out of the index, which must be told what it was given."""
-    connection.execute(
-        "INSERT INTO memory_text(memory_text, rowid, owner, content, tags) VALUES ('delete', ?, ?, ?, ?)",
-        _words(seq, memory),
-    )
-
-
-def _words(seq: int, memory: Memory) -> tuple[int, str, str, str]:
-    return seq, owner(memory.user_id), spaced(memory.content), spaced(" ".join(memory.tags))
+def _stored(memory: Memory, *, deduped: bool = False, similar: Sequence[SimilarMemory] = ()) -> StoredMemory:
+    return StoredMemory(**attrs.asdict(memory, recurse=False), deduped=deduped, similar=list(similar))

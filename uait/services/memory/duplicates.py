@@ -1,0 +1,71 @@
+"""Memories that are there already: the very same one, and those that are nearly the same."""
+
+from __future__ import annotations
+
+import apsw
+
+from uait.services.memory.model import Memory, SimilarMemory
+from uait.services.memory.rows import COLUMNS, Prepared, fetch, memory_of
+from uait.services.memory.words import resemblance
+
+SIMILAR = 0.7
+"""From so much on two memories are nearly the same."""
+
+SHOWN = 3
+LOOKED_AT = 100
+"""Most memories that one word is compared with."""
+
+PROBES = 12
+WORDS = 400
+"""Longer texts are compared by their fingerprint alone."""
+
+
+def find_same(connection: apsw.Connection, user_id: str, prepared: Prepared) -> Memory | None:
+    """A memory of the user of which nothing that was given differs, and which is there now."""
+    rows = fetch(
+        connection,
+        f"SELECT {COLUMNS} FROM memory WHERE user_id = ? AND digest = ? AND (expires_at IS NULL OR expires_at > ?) "
+        "AND (valid_until IS NULL OR valid_until > ?) LIMIT 8",
+        (user_id, prepared.digest, prepared.memory.updated_at, prepared.memory.updated_at),
+    )
+    new = prepared.memory
+    for row in rows:
+        memory = memory_of(row)
+        # What is said of it may be new although it is the same: then it is none.
+        if (memory.importance, memory.valid_from, memory.valid_until, memory.expires_at) == (
+            new.importance, new.valid_from, new.valid_until, new.expires_at,
+        ):  # fmt: skip
+            return memory
+    return None
+
+
+def find_similar(connection: apsw.Connection, user_id: str, owner: int, prepared: Prepared) -> list[SimilarMemory]:
+    """The user's memories that are nearly the same as one that is not stored yet, the nearest first.
+
+    Whatever shares `SIMILAR` of a text's words has at least one of any words that are more than the rest of them; the longest words, which mostly are the rarest, are looked for.
+    """
+    words = frozenset(prepared.row.words.split()) if prepared.row.length <= WORDS else frozenset[str]()
+    found: dict[int, float] = {}
+    rows = fetch(
+        connection,
+        "SELECT seq FROM memory_words WHERE owner = ? AND fingerprint = ? AND fingerprint != x'' LIMIT ?",
+        (owner, prepared.row.fingerprint, SHOWN),
+    )
+    found.update((seq, 1.0) for (seq,) in rows)
+    probes = sorted(words, key=lambda word: (-len(word), word))[: min(PROBES, int(len(words) * (1 - SIMILAR)) + 1)]
+    for probe in probes:
+        rows = fetch(
+            connection,
+            "SELECT seq, words FROM memory_words WHERE length <= ? AND seq IN "
+            "(SELECT rowid FROM memory_text WHERE memory_text MATCH ? ORDER BY rowid DESC LIMIT ?)",
+            (2 * prepared.row.length, f'words : "{owner}_{probe}"', LOOKED_AT),
+        )
+        for seq, theirs in rows:
+            if seq not in found:
+                found[seq] = resemblance(words, frozenset(theirs.split()))
+    similar = sorted(((share, seq) for seq, share in found.items() if share >= SIMILAR), reverse=True)[:SHOWN]
+    listed = []
+    for share, seq in similar:
+        rows = fetch(connection, "SELECT id, content FROM memory WHERE seq = ? AND user_id = ?", (seq, user_id))
+        listed += [SimilarMemory(id=row[0], content=row[1][:1000], similarity=round(share, 3)) for row in rows]
+    return listed

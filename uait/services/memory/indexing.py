@@ -1,0 +1,214 @@
+"""What the index is told of a memory: its words, which session it belongs to, when it was, who speaks.
+
+All of it is made from the memory alone, so it can be made again. The index itself reads it through the view `memory_indexed`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+import apsw
+import attrs
+import orjson
+
+from uait.services.memory.times import TIME_WORDS, moment_of
+from uait.services.memory.words import fingerprint, index_words
+
+ASKS, HAS_TIME, HAS_NUMBER = 1, 2, 4
+
+LOOKED_AT = 20_000
+"""Characters of a memory that are looked at for what kind of sentence it is."""
+
+SESSION_KEYS = (
+    "conversation_id", "conversation", "dialogue_id", "dialog_id", "thread_id", "chat_id", "run_id", "session_id", "session", "session_number",
+    "session_name", "session_index",
+)  # fmt: skip
+"""Where metadata tells which session a memory belongs to; where there are several, they tell it together."""
+
+TURN_KEYS = (
+    "turn",
+    "turn_index",
+    "turn_number",
+    "turn_id",
+    "message_index",
+    "utterance",
+    "dia_id",
+    "position",
+    "index",
+    "idx",
+    "order",
+)
+"""Where metadata tells its place in the session."""
+
+SPEAKER_KEYS = ("speaker", "speaker_name", "author", "sender", "from", "name", "user_name", "username", "person")
+"""Where metadata tells who speaks."""
+
+_SPOKEN = re.compile(r"\s*([A-Z\u00c0-\u1fff][\w.'’-]{0,30}(?: [A-Z\u00c0-\u1fff][\w.'’-]{0,30}){0,2}) ?: ")
+_NUMBER = re.compile(
+    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|twenty|thirty|forty|fifty|hundred|thousand|once|twice|several|couple|few)\b",
+    re.I,
+)
+_LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
+
+
+@attrs.frozen
+class IndexRow:
+    """A row of `memory_words`, but for `seq` and `owner`. `place` is None where only the order of adding tells it."""
+
+    session: int
+    moment: int
+    place: int | None
+    length: int
+    flags: int
+    fingerprint: bytes
+    speaker: str
+    tags: str
+    words: str
+
+
+def index_row(
+    user_id: str,
+    content: str,
+    tags: Sequence[str],
+    metadata: Mapping[str, Any],
+    *,
+    session_id: str | None,
+    occurred_at: str | None,
+    created_at: str,
+) -> IndexRow:
+    """What the index is told of one memory."""
+    words = index_words(content)
+    by_name = (
+        {key.lower().replace("-", "_").replace(" ", "_"): value for key, value in metadata.items()} if metadata else {}
+    )
+    speaker = _speaker(content, by_name)
+    said = index_words(" ".join([*tags, *([speaker] if speaker else [])])) if tags or speaker else []
+    beginning = content if len(content) <= LOOKED_AT else content[:LOOKED_AT]
+    flags = (
+        ASKS * content.rstrip().endswith(("?", "？", "؟"))
+        | HAS_TIME * (TIME_WORDS.search(beginning) is not None)
+        | HAS_NUMBER * (_NUMBER.search(beginning) is not None)
+    )
+    moment = occurred_at or created_at
+    return IndexRow(
+        session=session_number(user_id, session_id, by_name),
+        moment=int(datetime.fromisoformat(moment).timestamp()),
+        place=_place(by_name),
+        length=len(words),
+        flags=flags,
+        fingerprint=fingerprint(words) if words else b"",
+        speaker=" ".join(index_words(speaker)) if speaker else "",
+        tags=" ".join(said),
+        words=" ".join(words),
+    )
+
+
+def when(occurred_at: datetime | None, metadata: dict[str, Any]) -> datetime | None:
+    """When something was: as it is said, or as the metadata tells it."""
+    return occurred_at or moment_of(metadata)
+
+
+def session_number(user_id: str, session_id: str | None, metadata: Mapping[str, Any]) -> int:
+    """A session as a number that no other session of anybody has, 0 for none."""
+    parts = [session_id] if session_id is not None else []
+    for key in SESSION_KEYS if metadata else ():
+        value = metadata.get(key)
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+            parts.append(f"{key}={value}")
+    if not parts:
+        return 0
+    digest = blake2b(orjson.dumps([user_id, parts]), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True) or 1
+
+
+def _place(metadata: Mapping[str, Any]) -> int | None:
+    for key in TURN_KEYS if metadata else ():
+        value = metadata.get(key)
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int | float) and abs(value) < 2**40:
+            return int(value)
+        if isinstance(value, str) and (match := _LAST_NUMBER.search(value[-40:])):
+            return int(match[1])
+    return None
+
+
+def _speaker(content: str, metadata: Mapping[str, Any]) -> str:
+    for key in SPEAKER_KEYS if metadata else ():
+        value = metadata.get(key)
+        if isinstance(value, str) and 0 < len(value) <= 64:
+            return value
+    match = _SPOKEN.match(content[:120])
+    return match[1] if match else ""
+
+
+def owner_number(connection: apsw.Connection, user_id: str) -> int:
+    """The number of a user, who gets one here."""
+    connection.execute("INSERT INTO owner (user_id) VALUES (?) ON CONFLICT DO NOTHING", (user_id,))
+    rows: list[Any] = connection.execute("SELECT number FROM owner WHERE user_id = ?", (user_id,)).fetchall()
+    return int(rows[0][0])
+
+
+def index(connection: apsw.Connection, owner: int, rows: Iterable[tuple[int, IndexRow]]) -> None:
+    """Put memories, by their `seq`, into the index. They are not in it."""
+    given = [
+        (seq, owner, r.session, r.moment, seq if r.place is None else r.place, r.length, r.flags, r.fingerprint, r.speaker, r.tags, r.words)
+        for seq, r in rows
+    ]  # fmt: skip
+    connection.executemany("INSERT INTO memory_words VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", given)
+    connection.executemany(
+        "INSERT INTO memory_text (rowid, words, tags) SELECT seq, words, tags FROM memory_indexed WHERE seq = ?",
+        [(row[0],) for row in given],
+    )
+
+
+def unindex(connection: apsw.Connection, seqs: Iterable[int]) -> None:
+    """Take memories out of the index, which must be told what it was given."""
+    gone = [(seq,) for seq in seqs]
+    connection.executemany(
+        "INSERT INTO memory_text (memory_text, rowid, words, tags) SELECT 'delete', seq, words, tags FROM memory_indexed WHERE seq = ?",
+        gone,
+    )
+    connection.executemany("DELETE FROM memory_words WHERE seq = ?", gone)
+
+
+def index_all(connection: apsw.Connection) -> None:
+    """Index every memory that is not, as after a migration."""
+    rows: list[Any] = connection.execute(
+        "SELECT seq FROM memory WHERE seq NOT IN (SELECT seq FROM memory_words) ORDER BY seq"
+    ).fetchall()
+    for start in range(0, len(rows), 500):
+        part = [seq for (seq,) in rows[start : start + 500]]
+        found: list[Any] = connection.execute(
+            "SELECT seq, user_id, type, content, tags, metadata, created_at, session_id, agent_id, source, occurred_at FROM memory "
+            "WHERE seq BETWEEN ? AND ?",
+            (part[0], part[-1]),
+        ).fetchall()
+        wanted = set(part)
+        for seq, user_id, kind, content, tags, metadata, created_at, session_id, agent_id, source, occurred_at in found:
+            if seq not in wanted:
+                continue
+            told, about = orjson.loads(tags), orjson.loads(metadata)
+            moment = None if occurred_at else moment_of(about)
+            if moment is not None:
+                occurred_at = moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+                connection.execute("UPDATE memory SET occurred_at = ? WHERE seq = ?", (occurred_at, seq))
+            connection.execute(
+                "UPDATE memory SET digest = ? WHERE seq = ?",
+                (digest(content, kind, told, about, agent_id, session_id, source, occurred_at), seq),
+            )
+            row = index_row(
+                user_id, content, told, about, session_id=session_id, occurred_at=occurred_at, created_at=created_at
+            )
+            index(connection, owner_number(connection, user_id), [(seq, row)])
+
+
+def digest(content: str, *rest: Any) -> bytes:
+    """The same for memories of which nothing that was given differs."""
+    kept = blake2b(content.encode(), digest_size=16)
+    kept.update(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
+    return kept.digest()

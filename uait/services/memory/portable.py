@@ -1,0 +1,306 @@
+"""Take it with you: all of a user's memories and contexts as JSON lines, and back.
+
+The first line tells what it is; then come memories, oldest first, and contexts. Every line is an object with a `kind`. An import takes the same, in any order, from here or from another program: a line needs no more than `content`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Any, Literal
+
+import apsw
+import attrs
+from attrs import validators
+
+from uait.errors import APIError, BadRequest, PayloadTooLarge
+from uait.services.memory.contexts import ContextStore
+from uait.services.memory.indexing import index, owner_number, unindex
+from uait.services.memory.model import NewContext, NewMemory
+from uait.services.memory.rows import COLUMNS, Prepared, insert, memory_of, prepare, to_text
+from uait.services.memory.watch import Changes
+from uait.storage import Database, format_time, utc_now
+from uait.web import from_json, identifier, structure, to_json
+
+FORMAT = "uait-memory"
+VERSION = 1
+PAGE = 200
+PART = 500
+LINE_BYTES = 8 * 1024 * 1024
+ERRORS = 50
+"""Most lines whose error an import names; the others are counted."""
+
+
+@attrs.frozen(kw_only=True)
+class ImportedMemory(NewMemory):
+    """A memory with what it had where it comes from: its id and its times."""
+
+    id: str | None = attrs.field(default=None, validator=validators.optional(identifier()))
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_access: datetime | None = None
+    access_count: int = attrs.field(default=0, validator=validators.ge(0))
+
+
+@attrs.frozen
+class ImportQuery:
+    """`conflict`: what becomes of a memory whose id is there already: `skip` leaves what is there, `replace` takes the new one, `error` counts the line as failed."""
+
+    conflict: Literal["skip", "replace", "error"] = "skip"
+
+
+@attrs.frozen(kw_only=True)
+class FailedLine:
+    """A line that could not be taken, and why."""
+
+    line: int
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class ImportReport:
+    """What became of the lines of an import."""
+
+    lines: int = 0
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    contexts: int = 0
+    failed: int = 0
+    errors: list[FailedLine] = attrs.field(factory=list)
+
+
+class Export:
+    """The lines of an export, some at a time. Every memory that is there from the beginning to the end is in it once."""
+
+    def __init__(self, database: Database, user_id: str) -> None:
+        self._database = database
+        self._user_id = user_id
+        self._after = 0
+        self._step: Literal["header", "memories", "contexts", "end"] = "header"
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            match self._step:
+                case "header":
+                    self._step = "memories"
+                    return await self._header()
+                case "memories":
+                    lines = await self._database.read(self._memories)
+                    if lines:
+                        return lines
+                    self._step, self._after = "contexts", 0
+                case "contexts":
+                    lines = await self._database.read(self._contexts)
+                    if lines:
+                        return lines
+                    self._step = "end"
+                case "end":
+                    raise StopAsyncIteration
+
+    async def _header(self) -> bytes:
+        row = await self._database.fetch_one("SELECT count(*) FROM memory WHERE user_id = ?", (self._user_id,))
+        return _line(
+            {
+                "kind": "header",
+                "format": FORMAT,
+                "version": VERSION,
+                "exported_at": utc_now(),
+                "memories": row[0] if row else 0,
+            }
+        )
+
+    def _memories(self, connection: apsw.Connection) -> bytes:
+        rows: list[Any] = connection.execute(
+            f"SELECT seq, {COLUMNS} FROM memory WHERE user_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (self._user_id, self._after, PAGE),
+        ).fetchall()
+        if not rows:
+            return b""
+        self._after = rows[-1][0]
+        return b"".join(_line({"kind": "memory", **attrs.asdict(memory_of(row[1:]), recurse=False)}) for row in rows)
+
+    def _contexts(self, connection: apsw.Connection) -> bytes:
+        rows: list[Any] = connection.execute(
+            "SELECT seq, conversation_id, summary, created_at, updated_at FROM context WHERE user_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (self._user_id, self._after, PAGE),
+        ).fetchall()
+        lines = []
+        for seq, conversation_id, summary, created_at, updated_at in rows:
+            ids: list[Any] = connection.execute(
+                "SELECT m.id FROM context_memory AS c JOIN memory AS m ON m.seq = c.memory WHERE c.context = ? ORDER BY c.position",
+                (seq,),
+            ).fetchall()
+            self._after = seq
+            lines.append(
+                _line(
+                    {
+                        "kind": "context",
+                        "conversation_id": conversation_id,
+                        "summary": summary,
+                        "memories": [each for (each,) in ids],
+                        "created_at": created_at,
+                        "updated_at": updated_at,
+                    }
+                )
+            )
+        return b"".join(lines)
+
+
+class Import:
+    """Takes lines into a user's memories, part by part; each part is durable before the next is read."""
+
+    def __init__(
+        self, database: Database, contexts: ContextStore, changes: Changes, user_id: str, conflict: str
+    ) -> None:
+        self._database = database
+        self._contexts = contexts
+        self._changes = changes
+        self._user_id = user_id
+        self._conflict = conflict
+        self._part: list[tuple[int, Prepared]] = []
+        self._later: list[tuple[int, NewContext]] = []
+        self.report = ImportReport()
+
+    async def run(
+        self, chunks: AsyncIterable[bytes], progress: Callable[[ImportReport], Awaitable[None]] | None = None
+    ) -> ImportReport:
+        """Take all lines.
+
+        Args:
+            progress: called after each part that is durable.
+
+        Raises:
+            PayloadTooLarge: a line is longer than any memory.
+        """
+        async for number, line in _lines(chunks):
+            self._count(lines=1)
+            self._take(number, line)
+            if len(self._part) >= PART:
+                await self._store()
+                if progress is not None:
+                    await progress(self.report)
+        await self._store()
+        for number, context in self._later:
+            try:
+                await self._contexts.put(self._user_id, context)
+                self._count(contexts=1)
+            except APIError as error:
+                self._fail(number, error.text)
+        return self.report
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            data = from_json(line)
+            if not isinstance(data, dict):
+                raise BadRequest("The line is no JSON object.")
+            match data.get("kind", "memory"):
+                case "header":
+                    if data.get("format") != FORMAT or data.get("version") != VERSION:
+                        raise BadRequest(f"Only format {FORMAT!r}, version {VERSION}, can be read.")
+                case "context":
+                    if len(self._later) >= 10_000:
+                        raise BadRequest("There are more than 10000 contexts.")
+                    self._later.append((number, structure(data, NewContext)))
+                case "memory":
+                    new = structure(data, ImportedMemory)
+                    times = {
+                        name: format_time(moment)
+                        for name in ("created_at", "updated_at", "last_access")
+                        if (moment := getattr(new, name)) is not None
+                    }
+                    given = {"id": new.id, "access_count": new.access_count, **times}
+                    self._part.append(
+                        (number, prepare(self._user_id, new, times.get("created_at", utc_now()), **given))
+                    )
+                case _:
+                    raise BadRequest("The line's 'kind' is not known; known are header, memory and context.")
+        except APIError as error:
+            self._fail(number, error.text)
+
+    async def _store(self) -> None:
+        part, self._part = self._part, []
+        if not part:
+            return
+        outcomes = await self._database.write(
+            lambda connection: _store(connection, self._user_id, part, self._conflict)
+        )
+        done: list[str] = []
+        for (number, prepared), outcome in zip(part, outcomes, strict=True):
+            if outcome == "failed":
+                self._fail(number, f"There is a memory with the id {prepared.memory.id!r} already.")
+            else:
+                self._count(**{outcome: 1})
+                if outcome != "skipped":
+                    done.append(prepared.memory.id)
+        self._changes.tell(self._user_id, "import", done)
+
+    def _count(self, **more: int) -> None:
+        self.report = attrs.evolve(self.report, **{name: getattr(self.report, name) + by for name, by in more.items()})
+
+    def _fail(self, number: int, message: str) -> None:
+        self._count(failed=1)
+        if len(self.report.errors) < ERRORS:
+            self.report.errors.append(FailedLine(line=number, message=message))
+
+
+def _store(connection: apsw.Connection, user_id: str, part: list[tuple[int, Prepared]], conflict: str) -> list[str]:
+    owner = owner_number(connection, user_id)
+    outcomes: list[str] = []
+    fresh: list[Prepared] = []
+    seen: set[str] = set()
+    for _, each in part:
+        memory = each.memory
+        rows: list[Any] = connection.execute(
+            "SELECT seq FROM memory WHERE user_id = ? AND id = ?", (user_id, memory.id)
+        ).fetchall()
+        if memory.id in seen or (rows and conflict != "replace"):
+            outcomes.append("failed" if conflict == "error" else "skipped")
+        elif rows:
+            _replace(connection, owner, int(rows[0][0]), each)
+            outcomes.append("replaced")
+        else:
+            fresh.append(each)
+            outcomes.append("added")
+        seen.add(memory.id)
+    insert(connection, owner, fresh)
+    return outcomes
+
+
+def _replace(connection: apsw.Connection, owner: int, seq: int, new: Prepared) -> None:
+    memory = new.memory
+    names = [name.strip() for name in COLUMNS.split(",")][2:]
+    values = [to_text(value) if isinstance(value := getattr(memory, name), dict | list) else value for name in names]
+    connection.execute(
+        f"UPDATE memory SET {', '.join(f'{name} = ?' for name in names)}, digest = ? WHERE seq = ? AND user_id = ?",
+        (*values, new.digest, seq, memory.user_id),
+    )
+    unindex(connection, [seq])
+    index(connection, owner, [(seq, new.row)])
+    connection.execute("DELETE FROM history WHERE memory = ?", (seq,))
+    connection.execute("DELETE FROM memory_vector WHERE seq = ?", (seq,))
+
+
+async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    rest = bytearray()
+    number = 0
+    async for chunk in chunks:
+        rest += chunk
+        if b"\n" in chunk:
+            *whole, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            for line in whole:
+                number += 1
+                if line.strip():
+                    yield number, line
+        if len(rest) > LINE_BYTES:
+            raise PayloadTooLarge(f"Line {number + 1} is longer than {LINE_BYTES} bytes.")
+    if rest.strip():
+        yield number + 1, bytes(rest)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return to_json(value) + b"\n"

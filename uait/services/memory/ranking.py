@@ -1,0 +1,307 @@
+"""How good a memory is for a question. Pure; all weights are in `WEIGHTS`, and `tests/benchmarks/memory_recall.py` measures what a change of them does.
+
+A memory is scored as one field of BM25 (S. Robertson, H. Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009) made of its own words and, counting less, those of its neighbours in the same session: in a
+dialogue, what a turn is about often stands in the turn before. On top of that come who speaks, when, what kind of answer is wanted, and what its owner says of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import attrs
+
+from uait.services.memory.question import Question, Term, Variant
+
+
+@attrs.frozen(kw_only=True)
+class Weights:
+    """What counts how much.
+
+    Attributes:
+        k1, b: BM25's: how fast repetition stops to count, how much length does.
+        before, after: what the words of the neighbours count beside a memory's own, by distance from 1.
+        asked: the same for the turn before where it is a question, which this one then answers.
+        tags: what tags and names count beside the text.
+        concept: what a word of the same concept counts beside the word itself.
+        prefix: the same for a word that only begins as the one that nowhere stands.
+        phrase: for two words that follow each other in both, as a part of what they count.
+        session: of what the session as a whole has of the question.
+        speaker: for memories of somebody whom the question names, as a part of the score.
+        own_name: what the name of a speaker counts as a word, because everybody else says it.
+        when: for memories from the time that the question speaks of, as a part of the best score.
+        late: days after such a time in which people still tell of it.
+        wants: for memories that have a time, or a number, where the question wants one.
+        question: what a memory that is a question itself loses.
+        vector: of the similarity of vectors, as a part of the best score.
+        importance, recency: as a part of the score, for the most important, and the newest.
+        diversity: what a memory loses that says the same as a better one.
+    """
+
+    k1: float = 1.2
+    b: float = 0.4
+    before: tuple[float, ...] = (0.3, 0.15)
+    after: tuple[float, ...] = (0.25, 0.1)
+    asked: float = 0.5
+    tags: float = 0.5
+    concept: float = 0.3
+    prefix: float = 0.5
+    phrase: float = 0.25
+    session: float = 0.15
+    speaker: float = 0.25
+    own_name: float = 0.3
+    when: float = 0.5
+    late: float = 21.0
+    wants: float = 0.2
+    question: float = 0.15
+    vector: float = 0.8
+    importance: float = 0.3
+    recency: float = 0.02
+    diversity: float = 0.3
+
+
+WEIGHTS = Weights()
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """A memory as ranking sees it.
+
+    Attributes:
+        words: its index words, with a space before and after each; `tags` those of its tags and speakers.
+        session: which it belongs to, 0 for none; `moment` when it was.
+        speaker: who says it, in folded words.
+        asks, has_time, has_number: what kind of sentence it is.
+        importance: from 0 to 1, as its owner says.
+        similarity: of its vector with the question's, where there are such.
+        fade: what its age leaves of it, 1 where nothing fades.
+    """
+
+    seq: int
+    words: str
+    tags: str = " "
+    length: int = 0
+    session: int = 0
+    moment: datetime | None = None
+    speaker: frozenset[str] = frozenset()
+    asks: bool = False
+    has_time: bool = False
+    has_number: bool = False
+    importance: float | None = None
+    similarity: float | None = None
+    fade: float = 1.0
+
+
+@attrs.frozen
+class Collection:
+    """What must be known of all of the user's memories: how many, how many words each has on average, in how many a variant's words stand."""
+
+    memories: int
+    average: float
+    found: Mapping[str, int]
+
+    def weight(self, variant: Variant) -> float:
+        """How much a variant tells: the rarer, the more. Never nothing: a word that stands everywhere still breaks a tie."""
+        count = self.found.get(variant.text, 0)
+        return variant.weight * math.log(1 + (self.memories - count + 0.5) / (count + 0.5))
+
+
+@attrs.frozen
+class Scored:
+    """A memory with its score and what that is made of."""
+
+    candidate: Candidate
+    score: float
+    signals: dict[str, float]
+
+
+def rank(
+    question: Question,
+    candidates: Sequence[Candidate],
+    neighbours: Mapping[int, Sequence[Sequence[int]]],
+    collection: Collection,
+    weights: Weights = WEIGHTS,
+) -> list[Scored]:
+    """All candidates, the best first; equally good ones the newest first.
+
+    Args:
+        neighbours: for a candidate's `seq` those before it, the nearest first, and those after it. They are candidates themselves, or left out.
+    """
+    by_seq = {candidate.seq: candidate for candidate in candidates}
+    speakers = {name for candidate in candidates for name in candidate.speaker}
+    terms = [
+        (term, [(v, _factor(term, v, speakers, weights) * collection.weight(v)) for v in term.variants])
+        for term in question.terms
+    ]
+    counts = {candidate.seq: _count(candidate, terms, weights) for candidate in candidates}
+    sessions = _sessions(candidates, counts, terms)
+    words: dict[int, float] = {}
+    context: dict[int, float] = {}
+    for candidate in candidates:
+        own = counts[candidate.seq]
+        around = _around(candidate.seq, own, neighbours, counts, by_seq, weights)
+        words[candidate.seq] = _bm25(own, candidate.length, terms, collection.average, weights)
+        whole = (
+            words[candidate.seq]
+            if around is own
+            else _bm25(around, candidate.length, terms, collection.average, weights)
+        )
+        context[candidate.seq] = whole - words[candidate.seq] + weights.session * sessions.get(candidate.session, 0.0)
+    best = max((words[seq] + context[seq] for seq in by_seq), default=0.0) or 1.0
+    newest = max(by_seq, default=0)
+    scored = [
+        _score(
+            question, candidate, words[candidate.seq], context[candidate.seq], terms, best, newest, speakers, weights
+        )
+        for candidate in candidates
+    ]
+    scored.sort(key=lambda each: (each.score, each.candidate.seq), reverse=True)
+    return scored
+
+
+Weighed = Sequence[tuple[Term, list[tuple[Variant, float]]]]
+
+
+def _factor(term: Term, variant: Variant, speakers: set[str], weights: Weights) -> float:
+    return weights.own_name if term.text in speakers and variant.weight == 1 else 1.0
+
+
+def _count(candidate: Candidate, terms: Weighed, weights: Weights) -> dict[str, float]:
+    """How often each variant stands in a memory."""
+    found: dict[str, float] = {}
+    words, tags = candidate.words, candidate.tags
+    present = set(words.split()) if len(words) < 4000 else None
+    for _, variants in terms:
+        for variant, _ in variants:
+            text = variant.text
+            if present is not None and not variant.prefix and len(variant.words) == 1 and text not in present:
+                number = 0
+            else:
+                number = words.count(f" {text}" if variant.prefix else f" {text} ")
+            count = number + (weights.tags if f" {text} " in tags else 0.0)
+            if count:
+                found[text] = count
+    return found
+
+
+def _around(
+    seq: int,
+    own: dict[str, float],
+    neighbours: Mapping[int, Sequence[Sequence[int]]],
+    counts: Mapping[int, dict[str, float]],
+    by_seq: Mapping[int, Candidate],
+    weights: Weights,
+) -> dict[str, float]:
+    """The counts of a memory together with those of its neighbours."""
+    if seq not in neighbours:
+        return own
+    together = dict(own)
+    before, after = neighbours[seq]
+    for others, parts in ((before, weights.before), (after, weights.after)):
+        for distance, (other, part) in enumerate(zip(others, parts, strict=False)):
+            if other in counts:
+                if others is before and distance == 0 and by_seq[other].asks:
+                    part = weights.asked
+                for text, count in counts[other].items():
+                    together[text] = together.get(text, 0.0) + part * count
+    return together
+
+
+def _bm25(counts: Mapping[str, float], length: int, terms: Weighed, average: float, weights: Weights) -> float:
+    if not counts:
+        return 0.0
+    k = weights.k1 * (1 - weights.b + weights.b * length / (average or 1.0))
+    total = 0.0
+    for _, variants in terms:
+        best = 0.0
+        for variant, weight in variants:
+            count = counts.get(variant.text)
+            if count:
+                best = max(best, weight * count * (weights.k1 + 1) / (count + k))
+        total += best
+    return total
+
+
+def _sessions(
+    candidates: Sequence[Candidate], counts: Mapping[int, dict[str, float]], terms: Weighed
+) -> dict[int, float]:
+    """What each session as a whole has of the question."""
+    had: dict[int, set[str]] = {}
+    for candidate in candidates:
+        if candidate.session and counts[candidate.seq]:
+            had.setdefault(candidate.session, set()).update(counts[candidate.seq])
+    return {
+        session: sum(max((weight for v, weight in variants if v.text in texts), default=0.0) for _, variants in terms)
+        for session, texts in had.items()
+    }
+
+
+def _score(
+    question: Question,
+    candidate: Candidate,
+    words: float,
+    context: float,
+    terms: Weighed,
+    best: float,
+    newest: int,
+    speakers: set[str],
+    weights: Weights,
+) -> Scored:
+    signals = {"words": words, "neighbours": context}
+    base = words + context
+    phrase = sum(
+        min(one[1][0][1], two[1][0][1])
+        for one, two in pairwise(terms)
+        if f" {one[0].text} {two[0].text} " in candidate.words
+    )
+    if phrase:
+        signals["phrase"] = weights.phrase * phrase
+    if question.names & candidate.speaker:
+        signals["speaker"] = weights.speaker * base
+    if question.spans and candidate.moment is not None:
+        late = timedelta(days=weights.late)
+        nearness = max(span.nearness(candidate.moment, late) for span in question.spans)
+        if nearness:
+            signals["when"] = weights.when * best * nearness
+    if (question.wants_time and candidate.has_time) or (question.wants_number and candidate.has_number):
+        signals["wanted"] = weights.wants * base
+    if candidate.asks:
+        signals["question"] = -weights.question * base
+    if candidate.similarity is not None:
+        signals["vector"] = weights.vector * best * max(0.0, candidate.similarity)
+    if candidate.importance is not None:
+        signals["importance"] = weights.importance * base * (candidate.importance - 0.5)
+    if newest:
+        signals["recency"] = weights.recency * base * candidate.seq / newest
+    total = sum(signals.values())
+    if candidate.fade != 1.0:
+        signals["fade"] = total * (candidate.fade - 1)
+        total *= candidate.fade
+    return Scored(candidate, total, signals)
+
+
+def diversify(scored: Sequence[Scored], most: int, weights: Weights = WEIGHTS) -> list[Scored]:
+    """The first `most` so that they do not say the same again and again (J. Carbonell, J. Goldstein, The Use of MMR, 1998), then the others as they were."""
+    if most < 2 or not weights.diversity:
+        return list(scored)
+    pool = list(scored[: 3 * most])
+    sets = {each.candidate.seq: frozenset(each.candidate.words.split()) for each in pool}
+    worst = {each.candidate.seq: 0.0 for each in pool}
+    chosen: list[Scored] = []
+    while pool and len(chosen) < most:
+        index = max(
+            range(len(pool)),
+            key=lambda at: (pool[at].score * (1 - weights.diversity * worst[pool[at].candidate.seq]), -at),
+        )
+        taken = pool.pop(index)
+        chosen.append(taken)
+        mine = sets[taken.candidate.seq]
+        for other in pool:
+            theirs = sets[other.candidate.seq]
+            together = len(mine | theirs)
+            alike = len(mine & theirs) / together if together else 1.0
+            # Two sentences about one thing share words; only what is nearly the same is held against it.
+            worst[other.candidate.seq] = max(worst[other.candidate.seq], max(0.0, alike - 0.5) * 2)
+    return [*chosen, *pool, *scored[3 * most :]]

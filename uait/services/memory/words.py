@@ -1,0 +1,272 @@
+"""From text to the words that the index holds. Pure.
+
+A word of the index is folded (no case, no accents, compatibility forms as one) and stemmed. Scripts that are written without spaces give one word a character, so that any part of a sentence can be found as a phrase.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from hashlib import blake2b
+
+from uait.services.memory.stemming import stem
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_UNSPACED_SIGNS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED = re.compile(f"[{_UNSPACED_SIGNS}]")
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese, Korean: written without spaces between words, or with endings stuck to them."""
+
+_NUMBER = re.compile(r"(?<=\d)[.,](?=\d{3}\b)")
+
+LONGEST_WORD = 64
+"""Characters of one word that are looked at: what is longer is data, of which the beginning says enough."""
+
+PHRASE = 8
+"""Most characters without spaces that are looked for as they follow each other. FTS5 compares every place in a memory with the whole phrase, and no cancellation reaches it there."""
+
+COMMON = frozenset(
+    # Words that questions are made of. In a memory they mean little, in a question nothing.
+    [
+        "a",
+        "about",
+        "again",
+        "all",
+        "also",
+        "am",
+        "an",
+        "and",
+        "any",
+        "anyone",
+        "anything",
+        "are",
+        "aren",
+        "as",
+        "at",
+        "be",
+        "been",
+        "being",
+        "both",
+        "but",
+        "by",
+        "can",
+        "could",
+        "d",
+        "did",
+        "didn",
+        "do",
+        "does",
+        "doesn",
+        "doing",
+        "don",
+        "during",
+        "each",
+        "ever",
+        "few",
+        "for",
+        "from",
+        "further",
+        "had",
+        "has",
+        "hasn",
+        "have",
+        "haven",
+        "having",
+        "he",
+        "her",
+        "here",
+        "hers",
+        "him",
+        "his",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "isn",
+        "it",
+        "its",
+        "just",
+        "kind",
+        "let",
+        "like",
+        "ll",
+        "m",
+        "many",
+        "may",
+        "me",
+        "mean",
+        "mention",
+        "might",
+        "mine",
+        "more",
+        "most",
+        "much",
+        "must",
+        "my",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "off",
+        "on",
+        "once",
+        "only",
+        "or",
+        "other",
+        "our",
+        "ours",
+        "out",
+        "over",
+        "own",
+        "please",
+        "re",
+        "recall",
+        "remember",
+        "s",
+        "said",
+        "same",
+        "say",
+        "shall",
+        "she",
+        "should",
+        "so",
+        "some",
+        "someone",
+        "something",
+        "such",
+        "t",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "theirs",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "thing",
+        "this",
+        "those",
+        "through",
+        "to",
+        "too",
+        "told",
+        "under",
+        "until",
+        "up",
+        "us",
+        "ve",
+        "very",
+        "was",
+        "wasn",
+        "way",
+        "we",
+        "were",
+        "weren",
+        "what",
+        "whatever",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "yes",
+        "yet",
+        "you",
+        "your",
+        "yours",
+        "know",
+        "both",
+        "one",
+        "does",
+        "doing",
+        "get",
+        "got",
+        "go",
+    ]
+)
+
+
+@lru_cache(maxsize=100_000)
+def fold(word: str) -> str:
+    """One word in small letters, without accents, as compatibility forms are written plainly: "Ünïcode" and "unicode" are one."""
+    if word.isascii():
+        return word.lower()
+    plain = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(sign for sign in plain if not unicodedata.combining(sign)).casefold()
+
+
+@lru_cache(maxsize=100_000)
+def _index_words(word: str) -> tuple[str, ...]:
+    """What one word of a text is in the index: mostly one stem, the signs of a script without spaces each by itself."""
+    # Korean would come apart into letters if it were folded.
+    if not _UNSPACED.search(word):
+        return tuple(stem(part[:LONGEST_WORD]) for part in _PLAIN.findall(without_ending(fold(word))))
+    folded = word
+    found: list[str] = []
+    for part in _UNSPACED.sub(r" \g<0> ", folded).split():
+        found += [part] if _UNSPACED.match(part) else [stem(each[:LONGEST_WORD]) for each in _PLAIN.findall(fold(part))]
+    return tuple(found)
+
+
+_PLAIN = re.compile(r"[^\W_]+")
+
+
+def without_ending(word: str) -> str:
+    """A folded word without what an apostrophe cuts off: "ann's" is of ann."""
+    return word.replace("’", "'").partition("'")[0] if "'" in word or "’" in word else word
+
+
+def index_words(text: str) -> list[str]:
+    """The words of a text as they stand in the index, in order, repeated as they are."""
+    if any(sign.isdigit() for sign in text[:10_000]):
+        text = _NUMBER.sub("", text)
+    found: list[str] = []
+    for word in _WORD.findall(text):
+        found.extend(_index_words(word))
+    return found
+
+
+def raw_words(text: str) -> list[str]:
+    """The words of a text as written, in order."""
+    return _WORD.findall(text)
+
+
+def is_common(word: str) -> bool:
+    """Whether a folded word says nothing about what a question is about."""
+    return word in COMMON
+
+
+def phrases(word: str) -> list[tuple[str, ...]]:
+    """One written word as what is looked for: a tuple of index words that follow each other, long runs of signs in parts."""
+    parts = _index_words(word)
+    return [parts[start : start + PHRASE] for start in range(0, len(parts), PHRASE)]
+
+
+def telling(text: str, most: int = 64) -> list[str]:
+    """The written words of a question that say what it is about, each once; all of them where there are no others."""
+    found = list(dict.fromkeys(word for word in raw_words(_NUMBER.sub("", text))))
+    picked = [word for word in found if not is_common(without_ending(fold(word)))]
+    return (picked or found)[:most]
+
+
+def fingerprint(words: list[str]) -> bytes:
+    """The same for texts that differ in case, accents, punctuation, inflection, the order of words and words that say nothing."""
+    kept = sorted({word for word in words if word not in COMMON}) or sorted(set(words))
+    return blake2b(" ".join(kept).encode(), digest_size=12).digest()
+
+
+def resemblance(one: frozenset[str], other: frozenset[str]) -> float:
+    """How alike two sets of words are: what they share of what they have together (Jaccard)."""
+    together = len(one | other)
+    return len(one & other) / together if together else 1.0
