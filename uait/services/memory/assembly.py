@@ -9,7 +9,6 @@ import attrs
 import orjson
 from attrs import validators
 
-from uait.errors import BadRequest
 from uait.llm.messages import estimate_tokens
 from uait.services.memory.contexts import ContextStore
 from uait.services.memory.model import QUERY_CHARACTERS, ConversationContext, Memory, MemorySearch
@@ -24,7 +23,7 @@ class AssembleRequest(MemorySearch):
     """What to put together.
 
     Attributes:
-        conversation_id: whose context comes first; without a query its summary is what is asked.
+        conversation_id: whose context comes first; without a query its summary is what is asked. Without both, the newest memories are taken.
         token_budget: about how many tokens the text may have.
         neighbours: how many memories before and after each found one, in its session, go with it.
     """
@@ -80,18 +79,14 @@ class Assembler:
         """Find what fits, take the best first as long as there is room, and put it in the order in which it was said.
 
         Raises:
-            BadRequest: there is neither a question nor a conversation.
             NotFound: the user has no context of this conversation.
         """
         context: ConversationContext | None = None
         if request.conversation_id is not None:
             context = await self._contexts.get(user_id, request.conversation_id)
         asked = request.query.strip() or (context.summary[:QUERY_CHARACTERS] if context else "")
-        if not asked and context is None:
-            raise BadRequest("Say what it is for: send a 'query', a 'conversation_id', or both.")
-        found: list[Memory] = []
-        if asked:
-            found = (await self._finder.search(user_id, attrs.evolve(request, query=asked))).memories
+        # Without anything to ask, the newest.
+        found = (await self._finder.search(user_id, attrs.evolve(request, query=asked))).memories
         given = [(memory, "context") for memory in (context.memories if context else ())]
         wanted = list({memory.id: (memory, why) for memory, why in [*((m, "match") for m in found), *given]}.values())
         wanted.sort(key=lambda each: each[1] != "context")

@@ -97,21 +97,26 @@ CONCEPT_WORDS = 40
 
 
 @cache
-def _table() -> dict[str, tuple[str, ...]]:
-    found: dict[str, dict[str, None]] = {}
+def _table() -> dict[str, tuple[tuple[str, bool], ...]]:
+    found: dict[str, dict[str, bool]] = {}
     for line in _CONCEPTS.strip().splitlines():
         asked, _, told = line.partition(":")
         heads = list(dict.fromkeys(index_words(asked)))
-        others = list(dict.fromkeys(index_words(told)))
+        others = [word for word in dict.fromkeys(index_words(told)) if word not in heads]
         for head in heads:
             kept = found.setdefault(head, {})
-            kept.update(dict.fromkeys(word for word in (*heads, *others) if word != head))
+            kept |= {word: True for word in heads if word != head}
+            for word in others:
+                kept.setdefault(word, False)
         for other in others:
             # Back to the concept itself, never to its other examples: a dog is a pet, and no cat.
-            found.setdefault(other, {}).update(dict.fromkeys(head for head in heads[:3] if head != other))
-    return {word: tuple(others)[:CONCEPT_WORDS] for word, others in found.items()}
+            for head in heads[:3]:
+                found.setdefault(other, {}).setdefault(head, False)
+    return {
+        word: tuple(sorted(kept.items(), key=lambda item: not item[1]))[:CONCEPT_WORDS] for word, kept in found.items()
+    }
 
 
-def related(word: str) -> tuple[str, ...]:
-    """The index words that may stand in an answer for an index word of a question."""
+def related(word: str) -> tuple[tuple[str, bool], ...]:
+    """The index words that may stand in an answer for an index word of a question, each with whether it names the concept itself."""
     return _table().get(word, ())

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from uait.errors import BadRequest
-from uait.services.memory.model import MemoryQuery, begin_of, end_of
+from uait.services.memory.model import MemoryQuery, MemorySearch, begin_of, end_of
 from uait.storage import format_time
 
 COLUMNS = {
@@ -57,13 +57,15 @@ class _Compiler:
             raise _wrong(where, f"is nested more than {DEPTH} deep")
         if not isinstance(given, dict):
             raise _wrong(where, "must be an object")
+        if not given:
+            raise _wrong(where, "must have at least one condition")
         parts: list[str] = []
         parameters: list[Any] = []
         for key, value in given.items():
             sql, more = self._key(key, value, f"{where}.{key[:100]}", depth)
             parts.append(sql)
             parameters += more
-        return (f"({' AND '.join(parts)})" if parts else "1"), parameters
+        return f"({' AND '.join(parts)})", parameters
 
     def _key(self, key: str, value: Any, where: str, depth: int) -> Condition:
         self._left -= 1
@@ -80,12 +82,12 @@ class _Compiler:
             return (f"NOT coalesce({sql}, 0)" if word == "NOT" else sql), [each for _, more in found for each in more]
         if key == "tags":
             return _tags(value, where)
-        if key == "metadata" and isinstance(value, dict):
+        if key == "metadata" and isinstance(value, dict) and value:
             parts = [
                 self._key(f"metadata.{name}", each, f"{where}.{name[:100]}", depth) for name, each in value.items()
             ]
             return (
-                f"({' AND '.join(sql for sql, _ in parts)})" if parts else "1",
+                f"({' AND '.join(sql for sql, _ in parts)})",
                 [each for _, more in parts for each in more],
             )
         if key.startswith("metadata."):
@@ -139,9 +141,10 @@ def _test(column: str, operator: str, operand: Any, where: str, timed: bool) -> 
             # SQLite sorts every text behind every number; a range of numbers is one of numbers only.
             kind = "'text'" if isinstance(scalar, str) else "'integer', 'real'"
             if column.startswith("json_extract"):
-                return f"(SELECT typeof(v) IN ({kind}) AND v {_COMPARE[operator]} ? FROM (SELECT {column} AS v))", [
-                    scalar
-                ]
+                return (
+                    f"EXISTS (SELECT 1 FROM (SELECT {column} AS v) WHERE typeof(v) IN ({kind}) AND v {_COMPARE[operator]} ?)",
+                    [scalar],
+                )
             return f"{column} {_COMPARE[operator]} ?", [scalar]
         case "contains" | "icontains":
             if not isinstance(operand, str | int | float) or isinstance(operand, bool):
@@ -160,6 +163,8 @@ def _test(column: str, operator: str, operand: Any, where: str, timed: bool) -> 
 def _tags(value: Any, where: str) -> Condition:
     if not isinstance(value, dict):
         value = {"all" if isinstance(value, list) else "contains": value}
+    if not value:
+        raise _wrong(where, "must have an operator: contains, all, in, any, nin")
     parts: list[str] = []
     parameters: list[Any] = []
     for operator, operand in value.items():
@@ -180,7 +185,7 @@ def _tags(value: Any, where: str) -> Condition:
                 raise _wrong(
                     f"{where}.{operator[:100]}", "is not an operator of tags; known are contains, all, in, any, nin"
                 )
-    return (f"({' AND '.join(parts)})" if parts else "1"), parameters
+    return f"({' AND '.join(parts)})", parameters
 
 
 def _scalar(value: Any, where: str, timed: bool) -> Any:
@@ -245,8 +250,8 @@ def conditions_of(query: MemoryQuery, now: str) -> tuple[list[str], list[Any]]:
         demand("m.created_at <= ?", format_time(end_of(query.end_date)))
     if query.as_of is not None:
         demand("m.created_at <= ?", format_time(end_of(query.as_of)))
-    if query.filters is not None:
-        sql, more = compile_filter(query.given_filter())
+    if isinstance(query, MemorySearch) and query.filters is not None:
+        sql, more = compile_filter(query.filters)
         demand(sql, *more)
     return conditions, parameters
 

@@ -25,10 +25,10 @@ NEWEST = 20_000
 CANDIDATES = 20_000
 """Most memories that a search weighs roughly."""
 
-POOL = 300
+POOL = 240
 """Most memories that a search ranks, beside their neighbours."""
 
-MIDDLE = 120
+MIDDLE = 100
 """Of how many the neighbours are looked at."""
 
 AROUND = 2
@@ -255,6 +255,22 @@ def neighbours_of(
             here: ([s for s in before if s in allowed], [s for s in after if s in allowed])
             for here, (before, after) in found.items()
         }
+    return found
+
+
+def with_theirs(beside: dict[int, tuple[list[int], list[int]]]) -> dict[int, tuple[list[int], list[int]]]:
+    """The same with the neighbours of the neighbours, as far as they are known from it: without them they would be at a disadvantage."""
+    found = dict(beside)
+    for here, (before, after) in beside.items():
+        chain = [*reversed(before), here, *after]
+        for at, seq in enumerate(chain):
+            if seq in beside:
+                continue
+            sides = (chain[max(0, at - AROUND) : at][::-1], chain[at + 1 : at + 1 + AROUND])
+            known = found.get(seq)
+            if known is not None:
+                sides = (max(sides[0], known[0], key=len), max(sides[1], known[1], key=len))
+            found[seq] = sides
     return found
 
 

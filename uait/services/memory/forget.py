@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import attrs
@@ -18,7 +18,7 @@ import orjson
 import trio
 from attrs import validators
 
-from uait.errors import BadRequest, Conflict
+from uait.errors import Conflict
 from uait.services.memory.filters import compile_filter
 from uait.services.memory.indexing import unindex
 from uait.services.memory.rows import one, seq_of
@@ -54,7 +54,7 @@ class ForgetRequest:
 class Everything:
     """`all`: yes, all of it."""
 
-    all: bool = False
+    all: Literal["true"]
 
 
 @attrs.frozen(kw_only=True)
@@ -117,12 +117,10 @@ class Forgetter:
         """Tell what a filter names, or delete it where the caller confirms that.
 
         Raises:
-            BadRequest: the filter is none, or empty.
+            BadRequest: the filter is none, or says nothing.
             Conflict: it names other memories now than in the dry run.
         """
         condition, parameters = compile_filter(request.filters)
-        if condition == "1":
-            raise BadRequest("$.filters names no condition; to delete everything, send DELETE /memory?all=true.")
         if request.confirm is None:
             return await self._database.read(lambda connection: _dry_run(connection, user_id, condition, parameters))
         rows: list[Any] = await self._database.read(

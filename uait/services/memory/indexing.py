@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -15,13 +16,13 @@ import apsw
 import attrs
 import orjson
 
-from uait.services.memory.times import TIME_WORDS, moment_of
-from uait.services.memory.words import fingerprint, index_words
+from uait.services.memory.times import moment_of
+from uait.services.memory.words import fingerprint, has_number, has_time, index_words, name_words
 
 ASKS, HAS_TIME, HAS_NUMBER = 1, 2, 4
 
-LOOKED_AT = 20_000
-"""Characters of a memory that are looked at for what kind of sentence it is."""
+LOOKED_AT = 4000
+"""Words of a memory that are looked at for what kind of sentence it is."""
 
 SESSION_KEYS = (
     "conversation_id", "conversation", "dialogue_id", "dialog_id", "thread_id", "chat_id", "run_id", "session_id", "session", "session_number",
@@ -48,10 +49,6 @@ SPEAKER_KEYS = ("speaker", "speaker_name", "author", "sender", "from", "name", "
 """Where metadata tells who speaks."""
 
 _SPOKEN = re.compile(r"\s*([A-Z\u00c0-\u1fff][\w.'’-]{0,30}(?: [A-Z\u00c0-\u1fff][\w.'’-]{0,30}){0,2}) ?: ")
-_NUMBER = re.compile(
-    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|twenty|thirty|forty|fifty|hundred|thousand|once|twice|several|couple|few)\b",
-    re.I,
-)
 _LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
@@ -86,12 +83,12 @@ def index_row(
         {key.lower().replace("-", "_").replace(" ", "_"): value for key, value in metadata.items()} if metadata else {}
     )
     speaker = _speaker(content, by_name)
-    said = index_words(" ".join([*tags, *([speaker] if speaker else [])])) if tags or speaker else []
-    beginning = content if len(content) <= LOOKED_AT else content[:LOOKED_AT]
+    said = [word for tag in tags for word in index_words(tag)] + [*name_words(speaker)]
+    beginning = words[:LOOKED_AT]
     flags = (
         ASKS * content.rstrip().endswith(("?", "？", "؟"))
-        | HAS_TIME * (TIME_WORDS.search(beginning) is not None)
-        | HAS_NUMBER * (_NUMBER.search(beginning) is not None)
+        | HAS_TIME * has_time(beginning)
+        | HAS_NUMBER * has_number(beginning)
     )
     moment = occurred_at or created_at
     return IndexRow(
@@ -101,7 +98,7 @@ def index_row(
         length=len(words),
         flags=flags,
         fingerprint=fingerprint(words) if words else b"",
-        speaker=" ".join(index_words(speaker)) if speaker else "",
+        speaker=" ".join(name_words(speaker)),
         tags=" ".join(said),
         words=" ".join(words),
     )
@@ -121,6 +118,11 @@ def session_number(user_id: str, session_id: str | None, metadata: Mapping[str, 
             parts.append(f"{key}={value}")
     if not parts:
         return 0
+    return _session_number(user_id, tuple(parts))
+
+
+@lru_cache(maxsize=4096)
+def _session_number(user_id: str, parts: tuple[str, ...]) -> int:
     digest = blake2b(orjson.dumps([user_id, parts]), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True) or 1
 
@@ -160,9 +162,16 @@ def index(connection: apsw.Connection, owner: int, rows: Iterable[tuple[int, Ind
         for seq, r in rows
     ]  # fmt: skip
     connection.executemany("INSERT INTO memory_words VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", given)
+    # One statement for each run of numbers: a statement for each memory takes several times as long.
+    runs: list[tuple[int, int]] = []
+    for row in given:
+        if runs and row[0] == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], row[0])
+        else:
+            runs.append((row[0], row[0]))
     connection.executemany(
-        "INSERT INTO memory_text (rowid, words, tags) SELECT seq, words, tags FROM memory_indexed WHERE seq = ?",
-        [(row[0],) for row in given],
+        "INSERT INTO memory_text (rowid, words, tags) SELECT seq, words, tags FROM memory_indexed WHERE seq BETWEEN ? AND ?",
+        runs,
     )
 
 

@@ -21,6 +21,7 @@ from uait.services.memory.model import (
     MemoryChange,
     MemorySearch,
     NewMemory,
+    content_validator,
 )
 from uait.services.memory.search import Finder
 from uait.services.memory.store import MemoryStore
@@ -121,8 +122,8 @@ class SearchRequest(ListQuery):
 class UpdateRequest:
     """New words, or new metadata, for a memory."""
 
-    text: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(CONTENT_CHARACTERS)))
-    data: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(CONTENT_CHARACTERS)))
+    text: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
+    data: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
     metadata: dict[str, Any] | None = None
 
 
@@ -183,7 +184,7 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
         new = []
         for each in said:
             if not each.content.strip():
-                raise BadRequest("A message has no content.")
+                continue  # there is nothing to remember in it
             about = dict(given.metadata or {})
             if len(said) > 1 or each.role != "user":
                 about.setdefault("role", each.role)
@@ -216,7 +217,7 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
         return Items(results=[_item(memory) for memory in found.memories])
 
     @app.delete("/memories")
-    @describe(tags=("mem0",))
+    @describe(hidden=True)  # no schema can say that one of three parameters is needed
     async def mem0_delete_all() -> Done:
         """Delete all memories of a user, or of one agent or run. The scope must be named."""
         given = query(Scoped)
@@ -242,10 +243,6 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
         """Change a memory."""
         given = await body(UpdateRequest)
         text = given.text if given.text is not None else given.data
-        if text is None and given.metadata is None:
-            raise BadRequest("Give a 'text', or 'metadata'.")
-        if text is not None and not text.strip():
-            raise BadRequest("The text is empty.")
         await store.change(who(query(Scoped).user_id), memory_id, MemoryChange(content=text, metadata=given.metadata))
         return Done(message="Memory updated successfully!")
 

@@ -11,7 +11,7 @@ import orjson
 from attrs import validators
 
 from uait.storage import format_time
-from uait.web import Paging, from_json, identifier
+from uait.web import Paging, identifier
 
 CONTENT_CHARACTERS = 1024 * 1024
 METADATA_BYTES = 64 * 1024
@@ -21,7 +21,9 @@ MAX_OFFSET = 2**31 - 1
 
 _TEXT = re.compile(r"\S")
 
-_content: Any = validators.and_(validators.max_len(CONTENT_CHARACTERS), validators.matches_re(_TEXT, func=re.search))
+content_validator: Any = validators.and_(
+    validators.max_len(CONTENT_CHARACTERS), validators.matches_re(_TEXT, func=re.search)
+)
 _type: Any = validators.and_(validators.min_len(1), validators.max_len(64))
 _tags: Any = validators.and_(
     validators.max_len(TAGS),
@@ -80,7 +82,7 @@ class NewMemory:
         expires_at: when it is to be forgotten.
     """
 
-    content: str = attrs.field(validator=_content)
+    content: str = attrs.field(validator=content_validator)
     type: str = attrs.field(default="general", validator=_type)
     tags: list[str] = attrs.field(factory=list, validator=_tags)
     metadata: dict[str, Any] = attrs.field(factory=dict, validator=_small)
@@ -121,7 +123,7 @@ class StoredMemory(Memory):
 class MemoryChange:
     """What to change; what is left out stays. See `NewMemory`."""
 
-    content: str | None = attrs.field(default=None, validator=validators.optional(_content))
+    content: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
     type: str | None = attrs.field(default=None, validator=validators.optional(_type))
     tags: list[str] | None = attrs.field(default=None, validator=validators.optional(_tags))
     metadata: dict[str, Any] | None = attrs.field(default=None, validator=_small)
@@ -142,7 +144,6 @@ class MemoryQuery(Paging):
         start_date, end_date: made in this span of time; a date alone means the whole day (UTC).
         offset: how many to leave out; better use the cursor, which stays right while memories come and go.
         agent_id, session_id: those of this scope; `run_id` is another name of `session_id`.
-        filters: a JSON object as text, or in a body as an object: keys of memories, `metadata.NAME`, `AND`, `OR`, `NOT`; `{"importance": {"gte": 0.5}}`.
         as_of: those that were there and valid then, as they were then. The words of a query are looked for in what they are now.
         explain: tell what each signal had to do with it.
         budget_ms: answer after so many milliseconds with what the signals have found by then.
@@ -159,7 +160,6 @@ class MemoryQuery(Paging):
     agent_id: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(128)))
     session_id: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(128)))
     run_id: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(128)))
-    filters: str | None = attrs.field(default=None, validator=validators.optional(validators.max_len(65536)))
     as_of: datetime | date | None = None
     explain: bool = False
     budget_ms: int | None = attrs.field(
@@ -170,14 +170,6 @@ class MemoryQuery(Paging):
         default=0.0, validator=validators.and_(validators.ge(0), validators.le(100_000))
     )
 
-    def given_filter(self) -> Any:
-        """The filter, decoded.
-
-        Raises:
-            InvalidJSON: it is no JSON.
-        """
-        return None if self.filters is None else from_json(self.filters.encode())
-
     @property
     def session(self) -> str | None:
         """The session asked for, under either name."""
@@ -186,13 +178,9 @@ class MemoryQuery(Paging):
 
 @attrs.frozen(kw_only=True)
 class MemorySearch(MemoryQuery):
-    """As the list's parameters, with the filter as an object."""
+    """As the list's parameters, and a filter: keys of memories, `metadata.NAME`, `AND`, `OR`, `NOT`, as in `{"importance": {"gte": 0.5}}`. See `filters.py`."""
 
-    filters: dict[str, Any] | None = None  # type: ignore[assignment]
-
-    def given_filter(self) -> Any:
-        """The filter as it came."""
-        return self.filters
+    filters: dict[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)

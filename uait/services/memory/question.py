@@ -12,7 +12,7 @@ import attrs
 
 from uait.services.memory.concepts import related
 from uait.services.memory.times import Span, spans_of
-from uait.services.memory.words import COMMON, fold, phrases, telling, without_ending
+from uait.services.memory.words import COMMON, fold, index_words, phrases, telling, without_ending
 
 TERMS = 64
 """Most words of a query that are looked for."""
@@ -28,6 +28,15 @@ _COUNT = re.compile(
     r"\b(?:how (?:many|much|old|long|often|far|tall|big|fast)|what (?:number|age|price|amount))\b", re.I
 )
 _NAME = re.compile(r"\b[A-Z][\w'’-]+")
+
+
+_WEAK = frozenset(
+    index_words(
+        "find feel think want like use try happen start take make see come look seem become keep put give show ask need talk thing way day time "
+        "year describe consider decide plan receive new recent recently current currently first last next type kind name"
+    )
+)
+"""Words that many questions have, and few answers. Numbers and names of things stay as they are."""
 
 
 @attrs.frozen
@@ -79,24 +88,26 @@ class Question:
     wants_number: bool = False
 
 
-def read_question(text: str, now: datetime, *, concept_weight: float = 0.0) -> Question:
+def read_question(
+    text: str, now: datetime, *, concept: float = 0.0, synonym: float = 0.0, weak: float = 1.0
+) -> Question:
     """Take a query apart.
 
     Args:
         now: what "last May" is counted from.
-        concept_weight: what a related word counts (see `concepts`); with 0 the query is not widened.
+        concept, synonym, weak: see `ranking.Weights`; without `concept` the query is not widened.
     """
     terms: dict[str, Term] = {}
     room = WIDENED
     written = telling(text)
     for word in written:
         for words in phrases(word):
-            own = Variant(words)
+            own = Variant(words, weak if len(words) == 1 and words[0] in _WEAK else 1.0)
             if own.text in terms or len(terms) >= TERMS or not own.text:
                 continue
             others: list[Variant] = []
-            if concept_weight and len(words) == 1 and room > 0:
-                others = [Variant((each,), concept_weight) for each in related(words[0])][:room]
+            if concept and len(words) == 1 and room > 0:
+                others = [Variant((each,), synonym if names else concept) for each, names in related(words[0])][:room]
                 room -= len(others)
             terms[own.text] = Term((own, *others))
     names = frozenset(name for match in _NAME.finditer(text) if (name := without_ending(fold(match[0]))) not in COMMON)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import attrs
 
-from uait.services.memory.question import Question, Term, Variant
+from uait.services.memory.question import Question, Variant
 
 
 @attrs.frozen(kw_only=True)
@@ -23,9 +23,11 @@ class Weights:
     Attributes:
         k1, b: BM25's: how fast repetition stops to count, how much length does.
         before, after: what the words of the neighbours count beside a memory's own, by distance from 1.
+        overlap: what of that counts for words which the memory has itself.
         asked: the same for the turn before where it is a question, which this one then answers.
         tags: what tags and names count beside the text.
-        concept: what a word of the same concept counts beside the word itself.
+        concept: what a word of the same concept counts beside the word itself; `synonym` what another name of the concept does.
+        weak: what verbs count that many questions have.
         prefix: the same for a word that only begins as the one that nowhere stands.
         phrase: for two words that follow each other in both, as a part of what they count.
         session: of what the session as a whole has of the question.
@@ -44,9 +46,12 @@ class Weights:
     b: float = 0.4
     before: tuple[float, ...] = (0.3, 0.15)
     after: tuple[float, ...] = (0.25, 0.1)
-    asked: float = 0.5
+    overlap: float = 0.5
+    asked: float = 0.8
     tags: float = 0.5
     concept: float = 0.3
+    synonym: float = 0.6
+    weak: float = 0.6
     prefix: float = 0.5
     phrase: float = 0.25
     session: float = 0.15
@@ -64,8 +69,11 @@ class Weights:
 
 WEIGHTS = Weights()
 
+CLOSELY = 120
+"""How many of the best by words and neighbours are looked at for everything else."""
 
-@attrs.frozen(kw_only=True)
+
+@attrs.define(kw_only=True, eq=False)  # not frozen only because hundreds are made for each search
 class Candidate:
     """A memory as ranking sees it.
 
@@ -108,7 +116,7 @@ class Collection:
         return variant.weight * math.log(1 + (self.memories - count + 0.5) / (count + 0.5))
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Scored:
     """A memory with its score and what that is made of."""
 
@@ -131,111 +139,121 @@ def rank(
     """
     by_seq = {candidate.seq: candidate for candidate in candidates}
     speakers = {name for candidate in candidates for name in candidate.speaker}
-    terms = [
-        (term, [(v, _factor(term, v, speakers, weights) * collection.weight(v)) for v in term.variants])
+    weighed = [
+        [
+            (v, (weights.own_name if term.text in speakers and v.weight == 1 else 1.0) * collection.weight(v))
+            for v in term.variants
+        ]
         for term in question.terms
     ]
-    counts = {candidate.seq: _count(candidate, terms, weights) for candidate in candidates}
-    sessions = _sessions(candidates, counts, terms)
-    words: dict[int, float] = {}
-    context: dict[int, float] = {}
-    for candidate in candidates:
-        own = counts[candidate.seq]
-        around = _around(candidate.seq, own, neighbours, counts, by_seq, weights)
-        words[candidate.seq] = _bm25(own, candidate.length, terms, collection.average, weights)
-        whole = (
-            words[candidate.seq]
-            if around is own
-            else _bm25(around, candidate.length, terms, collection.average, weights)
-        )
-        context[candidate.seq] = whole - words[candidate.seq] + weights.session * sessions.get(candidate.session, 0.0)
-    best = max((words[seq] + context[seq] for seq in by_seq), default=0.0) or 1.0
-    newest = max(by_seq, default=0)
-    scored = [
-        _score(
-            question, candidate, words[candidate.seq], context[candidate.seq], terms, best, newest, speakers, weights
-        )
+    table = _Table(weighed)
+    own = {candidate.seq: table.values(candidate, collection.average, weights) for candidate in candidates}
+    sessions = _sessions(candidates, own)
+    words = {seq: sum(values.values()) for seq, values in own.items()}
+    context = {
+        candidate.seq: _around(own[candidate.seq], neighbours.get(candidate.seq), own, by_seq, weights)
+        + weights.session * sessions.get(candidate.session, 0.0)
         for candidate in candidates
+    }
+    base = {seq: words[seq] + context[seq] for seq in by_seq}
+    best = max(base.values(), default=0.0) or 1.0
+    newest = max(by_seq, default=0)
+    in_order = sorted(candidates, key=lambda each: (base[each.seq], each.seq), reverse=True)
+    # What only the other signals can lift must not be cut off before them.
+    lifted = bool(question.spans) or any(
+        each.similarity is not None or each.importance is not None for each in candidates
+    )
+    cut = len(in_order) if lifted else CLOSELY
+    scored = [
+        _score(question, each, words[each.seq], context[each.seq], weighed, best, newest, weights)
+        for each in in_order[:cut]
     ]
     scored.sort(key=lambda each: (each.score, each.candidate.seq), reverse=True)
-    return scored
+    return scored + [
+        Scored(each, base[each.seq] * each.fade, {"words": words[each.seq], "neighbours": context[each.seq]})
+        for each in in_order[cut:]
+        if base[each.seq] > 0
+    ]
 
 
-Weighed = Sequence[tuple[Term, list[tuple[Variant, float]]]]
+Weighed = Sequence[Sequence[tuple[Variant, float]]]
+Values = dict[int, float]
+"""What a memory has of each term of the question, by the term's number."""
 
 
-def _factor(term: Term, variant: Variant, speakers: set[str], weights: Weights) -> float:
-    return weights.own_name if term.text in speakers and variant.weight == 1 else 1.0
+class _Table:
+    """The variants of all terms, to be looked up by the words of a memory."""
 
+    def __init__(self, weighed: Weighed) -> None:
+        self._words: dict[str, list[tuple[int, float]]] = {}
+        self._others: list[tuple[str, int, float]] = []
+        for number, variants in enumerate(weighed):
+            for variant, weight in variants:
+                if variant.prefix or len(variant.words) > 1:
+                    self._others.append((f" {variant.text}" if variant.prefix else f" {variant.text} ", number, weight))
+                else:
+                    self._words.setdefault(variant.text, []).append((number, weight))
 
-def _count(candidate: Candidate, terms: Weighed, weights: Weights) -> dict[str, float]:
-    """How often each variant stands in a memory."""
-    found: dict[str, float] = {}
-    words, tags = candidate.words, candidate.tags
-    present = set(words.split()) if len(words) < 4000 else None
-    for _, variants in terms:
-        for variant, _ in variants:
-            text = variant.text
-            if present is not None and not variant.prefix and len(variant.words) == 1 and text not in present:
-                number = 0
-            else:
-                number = words.count(f" {text}" if variant.prefix else f" {text} ")
-            count = number + (weights.tags if f" {text} " in tags else 0.0)
+    def values(self, candidate: Candidate, average: float, weights: Weights) -> Values:
+        """BM25, term by term; of a term's variants the best counts."""
+        k = weights.k1 * (1 - weights.b + weights.b * candidate.length / (average or 1.0))
+        counts: dict[str, float] = {}
+        table = self._words
+        for word in candidate.words.split():
+            if word in table:
+                counts[word] = counts.get(word, 0.0) + 1
+        for word in candidate.tags.split():
+            if word in table:
+                counts[word] = counts.get(word, 0.0) + weights.tags
+        found: Values = {}
+
+        def take(number: int, weight: float, count: float) -> None:
+            value = weight * count * (weights.k1 + 1) / (count + k)
+            if value > found.get(number, 0.0):
+                found[number] = value
+
+        for word, count in counts.items():
+            for number, weight in table[word]:
+                take(number, weight, count)
+        for text, number, weight in self._others:
+            count = candidate.words.count(text) + weights.tags * candidate.tags.count(text)
             if count:
-                found[text] = count
-    return found
+                take(number, weight, count)
+        return found
 
 
 def _around(
-    seq: int,
-    own: dict[str, float],
-    neighbours: Mapping[int, Sequence[Sequence[int]]],
-    counts: Mapping[int, dict[str, float]],
+    mine: Values,
+    sides: Sequence[Sequence[int]] | None,
+    own: Mapping[int, Values],
     by_seq: Mapping[int, Candidate],
     weights: Weights,
-) -> dict[str, float]:
-    """The counts of a memory together with those of its neighbours."""
-    if seq not in neighbours:
-        return own
-    together = dict(own)
-    before, after = neighbours[seq]
+) -> float:
+    """What the neighbours of a memory have of the question; what it has itself counts less."""
+    if sides is None:
+        return 0.0
+    total = 0.0
+    before, after = sides
     for others, parts in ((before, weights.before), (after, weights.after)):
         for distance, (other, part) in enumerate(zip(others, parts, strict=False)):
-            if other in counts:
-                if others is before and distance == 0 and by_seq[other].asks:
+            if other in own:
+                if distance == 0 and others is before and by_seq[other].asks:
                     part = weights.asked
-                for text, count in counts[other].items():
-                    together[text] = together.get(text, 0.0) + part * count
-    return together
-
-
-def _bm25(counts: Mapping[str, float], length: int, terms: Weighed, average: float, weights: Weights) -> float:
-    if not counts:
-        return 0.0
-    k = weights.k1 * (1 - weights.b + weights.b * length / (average or 1.0))
-    total = 0.0
-    for _, variants in terms:
-        best = 0.0
-        for variant, weight in variants:
-            count = counts.get(variant.text)
-            if count:
-                best = max(best, weight * count * (weights.k1 + 1) / (count + k))
-        total += best
+                for number, value in own[other].items():
+                    total += part * value * (weights.overlap if number in mine else 1.0)
     return total
 
 
-def _sessions(
-    candidates: Sequence[Candidate], counts: Mapping[int, dict[str, float]], terms: Weighed
-) -> dict[int, float]:
+def _sessions(candidates: Sequence[Candidate], own: Mapping[int, Values]) -> dict[int, float]:
     """What each session as a whole has of the question."""
-    had: dict[int, set[str]] = {}
+    had: dict[int, Values] = {}
     for candidate in candidates:
-        if candidate.session and counts[candidate.seq]:
-            had.setdefault(candidate.session, set()).update(counts[candidate.seq])
-    return {
-        session: sum(max((weight for v, weight in variants if v.text in texts), default=0.0) for _, variants in terms)
-        for session, texts in had.items()
-    }
+        if candidate.session and own[candidate.seq]:
+            best = had.setdefault(candidate.session, {})
+            for number, value in own[candidate.seq].items():
+                if value > best.get(number, 0.0):
+                    best[number] = value
+    return {session: sum(best.values()) for session, best in had.items()}
 
 
 def _score(
@@ -243,18 +261,17 @@ def _score(
     candidate: Candidate,
     words: float,
     context: float,
-    terms: Weighed,
+    weighed: Weighed,
     best: float,
     newest: int,
-    speakers: set[str],
     weights: Weights,
 ) -> Scored:
     signals = {"words": words, "neighbours": context}
     base = words + context
     phrase = sum(
-        min(one[1][0][1], two[1][0][1])
-        for one, two in pairwise(terms)
-        if f" {one[0].text} {two[0].text} " in candidate.words
+        min(one[0][1], two[0][1])
+        for one, two in pairwise(weighed)
+        if f" {one[0][0].text} {two[0][0].text} " in candidate.words
     )
     if phrase:
         signals["phrase"] = weights.phrase * phrase
@@ -286,7 +303,7 @@ def diversify(scored: Sequence[Scored], most: int, weights: Weights = WEIGHTS) -
     """The first `most` so that they do not say the same again and again (J. Carbonell, J. Goldstein, The Use of MMR, 1998), then the others as they were."""
     if most < 2 or not weights.diversity:
         return list(scored)
-    pool = list(scored[: 3 * most])
+    pool = list(scored[: 2 * most])
     sets = {each.candidate.seq: frozenset(each.candidate.words.split()) for each in pool}
     worst = {each.candidate.seq: 0.0 for each in pool}
     chosen: list[Scored] = []
@@ -304,4 +321,4 @@ def diversify(scored: Sequence[Scored], most: int, weights: Weights = WEIGHTS) -
             alike = len(mine & theirs) / together if together else 1.0
             # Two sentences about one thing share words; only what is nearly the same is held against it.
             worst[other.candidate.seq] = max(worst[other.candidate.seq], max(0.0, alike - 0.5) * 2)
-    return [*chosen, *pool, *scored[3 * most :]]
+    return [*chosen, *pool, *scored[2 * most :]]

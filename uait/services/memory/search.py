@@ -23,6 +23,7 @@ from uait.services.memory.find import (
     look_up,
     neighbours_of,
     scope_of,
+    with_theirs,
 )
 from uait.services.memory.history import as_it_was
 from uait.services.memory.model import MAX_OFFSET, Explanation, Memory, MemoryList, MemoryQuery
@@ -33,7 +34,7 @@ from uait.services.memory.vectors import Vectors
 from uait.storage import Database, utc_now
 from uait.web import encode_cursor
 
-DIVERSE = 20
+DIVERSE = 12
 """How many of the best must not say the same."""
 
 LAST_MINUTE = 0.003
@@ -82,7 +83,17 @@ class Finder:
         conditions, parameters = conditions_of(query, now)
         moment = moment_asked(query, now)
         text = query.query.strip()
-        question = read_question(text, query.now or datetime.now(UTC), concept_weight=WEIGHTS.concept) if text else None
+        question = (
+            read_question(
+                text,
+                query.now or datetime.now(UTC),
+                concept=WEIGHTS.concept,
+                synonym=WEIGHTS.synonym,
+                weak=WEIGHTS.weak,
+            )
+            if text
+            else None
+        )
         if question is None or (not question.terms and not question.spans):
             # Without words, and for signs and pictures, which are looked for as they are.
             if text:
@@ -192,10 +203,7 @@ def order(
     middle = list(dict.fromkeys([*by_likeness[: MIDDLE // 4], *(seq for seq, _ in rough[:MIDDLE])]))
     beside = neighbours_of(connection, scope, middle)
     everyone = list(dict.fromkeys([*pool, *(seq for sides in beside.values() for side in sides for seq in side)]))
-    missing = [seq for seq in everyone if seq not in beside]
-    if scope.memories and len(everyone) > len(pool):
-        # The neighbours have neighbours, too: without them they would be at a disadvantage.
-        beside |= neighbours_of(connection, scope, [seq for seq in missing if seq not in set(pool)])
+    beside = with_theirs(beside)
     now = query.now or datetime.now(UTC)
     candidates = candidates_of(
         connection,

@@ -9,7 +9,7 @@ import attrs
 from attrs import validators
 from quart import Response, request
 
-from uait.errors import BadRequest, Unavailable
+from uait.errors import Conflict
 from uait.feeds import Position
 from uait.kernel.service import Context, service
 from uait.server.asgi import ASGIApp
@@ -18,6 +18,7 @@ from uait.services.memory.assembly import AssembledContext, Assembler, AssembleR
 from uait.services.memory.batch import BatchReport, BatchRequest, stream_batch, take_batch
 from uait.services.memory.check import check_data
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.filter_schema import describe_filters
 from uait.services.memory.forget import Everything, ForgetReport, ForgetRequest, Forgetter
 from uait.services.memory.history import MemoryHistory
 from uait.services.memory.model import (
@@ -139,7 +140,7 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
         async def embed_memories() -> Embedded:
             """Make vectors for some memories that have none; ask again while any are missing."""
             if vectors is None:
-                raise Unavailable(
+                raise Conflict(
                     "There is no embedding model; set `embedding_model` of the memory service.", code="NO_EMBEDDINGS"
                 )
             with work.of(user_id()):
@@ -199,10 +200,7 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
         @app.delete("/memory")
         async def forget_everything() -> ForgetReport:
             """Delete everything of the user, after ending what is under way for them. Must be meant: `?all=true`."""
-            if not query(Everything).all:
-                raise BadRequest(
-                    "This deletes all of your memories and contexts: say ?all=true, or delete some with POST /memory/forget."
-                )
+            query(Everything)
             return await forgetter.everything(user_id())
 
         @app.get("/memory/<id:memory_id>")
@@ -258,7 +256,7 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
             await contexts.delete(user_id(), conversation_id)
 
         mem0.add_routes(app, memories, finder, forgetter, work)
-        app.openapi_extensions.append(_describe_import)
+        app.openapi_extensions += [_describe_import, describe_filters]
         yield app
 
 
@@ -266,7 +264,8 @@ def _describe_import(document: dict[str, Any]) -> None:
     """The body of an import is no JSON document, so no class describes it."""
     document["paths"]["/memory/import"]["post"]["requestBody"] = {
         "required": False,
-        "content": {NDJSON: {"schema": {"type": "string"}}},
+        "description": "JSON lines, one memory or context each.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
     }
     parameters = document["paths"]["/memory/import"]["post"].setdefault("parameters", [])
     if not any(each["name"] == "conflict" for each in parameters):

@@ -13,13 +13,13 @@ LONGEST = 40
 _IRREGULAR_FORMS = """
 be am is are was were been being|have has had having|do does did done doing|go went gone goes|get got gotten|make made|take took taken|
 see saw seen|come came|give gave given|find found|think thought|tell told|become became|leave left|feel felt|bring brought|begin began begun|
-keep kept|hold held|write wrote written|stand stood|hear heard|let|mean meant|meet met|run ran|pay paid|sit sat|speak spoke spoken|lead led|
+keep kept|hold held|write wrote written|stand stood|hear heard|mean meant|meet met|run ran|pay paid|sit sat|speak spoke spoken|lead led|
 grow grew grown|lose lost|fall fell fallen|send sent|build built|understand understood|draw drew drawn|break broke broken|spend spent|
 rise rose risen|drive drove driven|buy bought|wear wore worn|choose chose chosen|eat ate eaten|sing sang sung|swim swam swum|fly flew flown|
 sell sold|teach taught|catch caught|fight fought|seek sought|sleep slept|win won|throw threw thrown|ride rode ridden|forget forgot forgotten|
 drink drank drunk|know knew known|say said|shake shook shaken|steal stole stolen|hide hid hidden|bite bit bitten|lend lent|feed fed|
 shoot shot|sink sank sunk|stick stuck|strike struck|sweep swept|swear swore sworn|tear tore torn|wake woke woken|weave wove woven|lay laid|
-child children|man men|woman women|person people|foot feet|tooth teeth|mouse mice|goose geese|wife wives|life lives|knife knives|leaf leaves|
+child children|man men|woman women|person people|foot feet|tooth teeth|mouse mice|goose geese|wife wives|knife knives|
 half halves|shelf shelves|wolf wolves|loaf loaves|thief thieves|good better best|bad worse worst|mum mom mommy mummy mama|dad daddy papa|
 grandma granny grandmother|grandpa grandad granddad grandfather|tv television|photo photograph pic|bike bicycle|phone telephone smartphone|
 fridge refrigerator|gym gymnasium|exam examination|ad advert advertisement|lab laboratory|movie film|vacation holiday|apartment flat|

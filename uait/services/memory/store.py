@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 import attrs
+import trio
 
 from uait.errors import NotFound
 from uait.services.memory.duplicates import find_same, find_similar
@@ -69,8 +70,9 @@ class MemoryStore:
     async def add_many(self, user_id: str, new: Sequence[NewMemory]) -> AsyncIterator[list[Added]]:
         """Store many, part by part; gives what became of each part once that is durable."""
         for start in range(0, len(new), PART):
-            now = utc_now()
-            yield await self.add_part(user_id, [prepare(user_id, each, now) for each in new[start : start + PART]])
+            # In a thread: so many words take long enough to keep everybody else waiting.
+            part = await trio.to_thread.run_sync(_prepare_all, user_id, new[start : start + PART])
+            yield await self.add_part(user_id, part)
 
     async def add_part(self, user_id: str, part: Sequence[Prepared]) -> list[Added]:
         """Store some in one transaction."""
@@ -227,6 +229,11 @@ class MemoryStore:
         """How many memories there are, of all users."""
         row = await self._database.fetch_one("SELECT coalesce(sum(memories), 0) FROM owner")
         return int(row[0]) if row else 0
+
+
+def _prepare_all(user_id: str, new: Sequence[NewMemory]) -> list[Prepared]:
+    now = utc_now()
+    return [prepare(user_id, each, now) for each in new]
 
 
 def _stored(memory: Memory, *, deduped: bool = False, similar: Sequence[SimilarMemory] = ()) -> StoredMemory:

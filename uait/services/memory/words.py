@@ -229,12 +229,46 @@ def without_ending(word: str) -> str:
 
 def index_words(text: str) -> list[str]:
     """The words of a text as they stand in the index, in order, repeated as they are."""
-    if any(sign.isdigit() for sign in text[:10_000]):
+    if "," in text or "." in text:
         text = _NUMBER.sub("", text)
     found: list[str] = []
     for word in _WORD.findall(text):
         found.extend(_index_words(word))
     return found
+
+
+_TIME_WORDS = frozenset(
+    index_words(
+        "yesterday today tonight tomorrow ago last next past recently since earlier later soon morning afternoon evening night weekend week month year day hour "
+        "spring summer autumn fall winter january february march april june july august september october november december "
+        "monday tuesday wednesday thursday friday saturday sunday"
+    )
+)
+_NUMBER_WORDS = frozenset(
+    index_words(
+        "two three four five six seven eight nine ten eleven twelve dozen fifteen twenty thirty forty fifty sixty hundred thousand million once twice several couple few half"
+    )
+)
+
+
+def has_time(words: list[str]) -> bool:
+    """Whether a text tells when something was, or will be."""
+    return not _TIME_WORDS.isdisjoint(words) or any(
+        word[0].isdigit()
+        and (word.endswith(("st", "nd", "rd", "th", "am", "pm")) or (len(word) == 4 and word[:2] in ("19", "20")))
+        for word in words
+    )
+
+
+def has_number(words: list[str]) -> bool:
+    """Whether a text tells how many, or how much."""
+    return not _NUMBER_WORDS.isdisjoint(words) or any(word[0].isdigit() for word in words)
+
+
+@lru_cache(maxsize=4096)
+def name_words(name: str) -> tuple[str, ...]:
+    """The index words of something short that comes again and again."""
+    return tuple(index_words(name))
 
 
 def raw_words(text: str) -> list[str]:
