@@ -22,7 +22,28 @@ from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.store import MemoryStore
 from uait.storage import open_database
 
-OTHERS = "harbour winter copper lantern saddle orchard ticket ribbon marble thunder pocket meadow candle violet hammer basket engine pepper mirror feather".split()
+OTHERS = [
+    "harbour",
+    "winter",
+    "copper",
+    "lantern",
+    "saddle",
+    "orchard",
+    "ticket",
+    "ribbon",
+    "marble",
+    "thunder",
+    "pocket",
+    "meadow",
+    "candle",
+    "violet",
+    "hammer",
+    "basket",
+    "engine",
+    "pepper",
+    "mirror",
+    "feather",
+]
 
 
 def texts(count: int) -> list[dict[str, Any]]:

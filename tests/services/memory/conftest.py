@@ -55,3 +55,9 @@ class Memories:
 async def memories(run_service: Any) -> AsyncIterator[Memories]:
     async with run_service(memory) as client:
         yield Memories(client)
+
+
+@pytest.fixture
+def memories_of() -> type[Memories]:
+    """For tests that start the service themselves."""
+    return Memories

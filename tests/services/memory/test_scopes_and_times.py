@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+
+import httpx
 import trio
 
+from uait.calls.transport import TrioTransport
 from uait.services.memory.forget import Forgetter
 from uait.services.memory.model import MemoryQuery, NewMemory
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
+from uait.services.memory.service import memory
 from uait.services.memory.store import MemoryStore
 from uait.services.memory.watch import Changes
 from uait.services.memory.work import Work
@@ -104,8 +110,6 @@ async def test_what_expires_is_gone_at_once_and_then_deleted(tmp_path):
     async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
         changes = Changes()
         store, finder = MemoryStore(database, changes), Finder(database)
-        from datetime import UTC, datetime, timedelta
-
         past = datetime.now(UTC) - timedelta(seconds=1)
         await store.add("ann", NewMemory(content="a code", expires_at=past))
         await store.add("ann", NewMemory(content="a coat", expires_at=past + timedelta(days=1)))
@@ -144,19 +148,17 @@ async def test_a_batch_tells_how_far_it_is(memories):
 
 
 async def test_changes_can_be_watched_from_where_one_was(run_service_live):
-    import httpx
-
-    from uait.calls.transport import TrioTransport
-    from uait.services.memory.service import memory
-
     async def events(client: httpx.AsyncClient, count: int, **headers: str) -> list[str]:
-        lines = []
-        async with client.stream("GET", "/memory/events", headers=headers) as answer:
-            async for line in answer.aiter_lines():
-                lines.append(line)
-                if lines.count("") == count:
+        said = b""
+        async with (
+            client.stream("GET", "/memory/events", headers=headers) as answer,
+            aclosing(answer.stream.__aiter__()) as chunks,
+        ):
+            async for chunk in chunks:
+                said += chunk
+                if said.count(b"\n\n") >= count:
                     break
-        return lines
+        return said.decode().split("\n")
 
     async with run_service_live(memory) as url, httpx.AsyncClient(base_url=url, transport=TrioTransport()) as client:
         with trio.fail_after(20):

@@ -1,73 +1,61 @@
-"""The filter language as JSON Schema, for `/openapi.json`: what fits it is understood, what does not is refused."""
+"""The filter language as JSON Schema, for `/openapi.json`: what fits it is understood.
+
+It says a little less than what is understood (`AND`, `OR` and `NOT` nest, and every key takes every operator): a schema of all that has so many forms that tools which read it do not come to an end.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from uait.services.memory.filters import COLUMNS, TIMES
-
 Schema = dict[str, Any]
 
-NAME = "MemoryFilter"
-REFERENCE: Schema = {"$ref": f"#/components/schemas/{NAME}"}
+FILTER, CONDITION = "MemoryFilter", "MemoryCondition"
 
-_SCALAR: Schema = {"type": ["string", "number", "boolean"]}
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
-_LITERAL: Schema = {"type": ["string", "number"]}
 
 
-def _tests(scalar: Schema) -> Schema:
-    listed = {"type": "array", "items": scalar}
-    operators: Schema = {
-        **{name: {"anyOf": [scalar, {"enum": ["*", None]}]} for name in ("eq", "ne")},
-        **dict.fromkeys(("in", "nin"), listed),
-        **dict.fromkeys(("gt", "gte", "lt", "lte"), scalar),
-        **dict.fromkeys(("contains", "icontains"), _LITERAL),
-        "exists": {"type": "boolean"},
-    }
-    return {
-        "anyOf": [
-            scalar,
-            {"enum": ["*", None]},
-            listed,
-            {"type": "object", "properties": operators, "additionalProperties": False, "minProperties": 1},
-        ]
-    }
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _tags() -> Schema:
-    listed: Schema = {"type": "array", "items": {"type": "string"}}
-    one: Schema = {"anyOf": [{"type": "string"}, listed]}
-    names = ("contains", "eq", "all", "in", "any", "ne", "nin")
-    return {
-        "anyOf": [
-            *one["anyOf"],
-            {
-                "type": "object",
-                "properties": dict.fromkeys(names, one),
-                "additionalProperties": False,
-                "minProperties": 1,
-            },
-        ]
-    }
-
-
-def filter_schema() -> Schema:
-    """The component that `REFERENCE` names."""
-    several: Schema = {"anyOf": [REFERENCE, {"type": "array", "items": REFERENCE, "minItems": 1, "maxItems": 3}]}
+def _operators(value: Schema, *names: str) -> Schema:
     return {
         "type": "object",
-        "description": "Keys of memories with a value, a list of values, or operators; several keys mean AND.",
+        "properties": {name: value for name in names},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+
+
+def _condition() -> Schema:
+    words = {"anyOf": [_TEXT, _operators(_TEXT, "eq", "ne", "contains", "icontains")]}
+    return {
+        "type": "object",
+        "description": "Keys of memories, each with a value or with operators; several keys mean AND.",
         "minProperties": 1,
         "maxProperties": 3,
-        "additionalProperties": False,
         "properties": {
-            **dict.fromkeys(("AND", "OR", "NOT"), several),
-            "tags": _tags(),
-            **{key: _tests(_TIME if key in TIMES else _SCALAR) for key in COLUMNS},
+            **{name: words for name in ("type", "content", "source", "agent_id", "session_id")},
+            **{name: _operators(_TIME, "gte", "lt") for name in ("created_at", "occurred_at")},
+            "importance": _operators(_NUMBER, "gte", "lt"),
+            "tags": {"type": "array", "items": _TEXT},
         },
-        "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){0,4}$": _tests(_SCALAR)},
+        "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}$": {"type": ["string", "number", "boolean"]}},
+        "additionalProperties": False,
     }
+
+
+def _filter() -> Schema:
+    several = {"type": "array", "items": _reference(CONDITION), "minItems": 1, "maxItems": 3}
+    whole: Schema = {
+        "type": "object",
+        "properties": {word: several for word in ("AND", "OR", "NOT")},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {"anyOf": [_reference(CONDITION), whole]}
 
 
 def describe_filters(document: dict[str, Any]) -> None:
@@ -76,6 +64,7 @@ def describe_filters(document: dict[str, Any]) -> None:
     for schema in list(schemas.values()):
         found = schema.get("properties", {}).get("filters")
         if found is not None:
-            optional = "anyOf" in found or "default" in found
-            schema["properties"]["filters"] = {"anyOf": [REFERENCE, {"type": "null"}]} if optional else REFERENCE
-    schemas[NAME] = filter_schema()
+            optional = "filters" not in schema.get("required", ())
+            whole = _reference(FILTER)
+            schema["properties"]["filters"] = {"anyOf": [whole, {"type": "null"}]} if optional else whole
+    schemas |= {FILTER: _filter(), CONDITION: _condition()}

@@ -1,0 +1,216 @@
+"""Export and import; contexts put together; the self-test; mem0's interface."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from quart import request
+
+from uait import Context, service
+from uait.services.memory.service import memory
+
+
+async def test_an_export_can_be_imported_by_another_user(memories):
+    one = await memories.add("one", tags=["a"], session_id="s", importance=0.5, metadata={"date": "8 May 2023"})
+    two = await memories.add("two", type="fact", valid_until="2999-01-01T00:00:00Z")
+    await memories.ask(
+        "POST", "/context", json={"conversation_id": "c", "summary": "sum", "memories": [two["id"], one["id"]]}
+    )
+    exported = await memories.ask("GET", "/memory/export")
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in exported.text.splitlines()]
+    assert [line["kind"] for line in lines] == ["header", "memory", "memory", "context"]
+    bob = memories.of("bob")
+    report = (await bob.ask("POST", "/memory/import", content=exported.content)).json()
+    assert report == {"lines": 4, "added": 2, "replaced": 0, "skipped": 0, "contexts": 1, "failed": 0, "errors": []}
+    assert (await bob.list())["memories"] == [{**two, "user_id": "bob"}, {**one, "user_id": "bob"}]
+    assert (await bob.ask("GET", "/context/c")).json()["summary"] == "sum"
+    assert await bob.find("one") == ["one"]
+    assert (await memories.list())["total"] == 2
+
+
+async def test_conflicts_are_met_as_asked(memories):
+    told = await memories.add("one")
+    line = json.dumps({"id": told["id"], "content": "changed"})
+    for policy, count, content in (
+        ("skip", "skipped", "one"),
+        ("error", "failed", "one"),
+        ("replace", "replaced", "changed"),
+    ):
+        report = (await memories.ask("POST", "/memory/import", params={"conflict": policy}, content=line)).json()
+        assert (report[count], report["added"]) == (1, 0)
+        assert await memories.find() == [content]
+    assert await memories.find("changed") == ["changed"]
+    assert (await memories.ask("POST", "/memory/import", params={"conflict": "other"}, content=line)).status_code == 422
+
+
+async def test_bad_lines_are_named_and_the_others_taken(memories):
+    lines = [
+        '{"content": "good"}',
+        "",
+        "no json",
+        "[]",
+        '{"content": ""}',
+        '{"kind": "other"}',
+        '{"kind": "header", "format": "x"}',
+        '{"content": "good, too"}',
+    ]
+    report = (await memories.ask("POST", "/memory/import", content="\n".join(lines))).json()
+    assert (report["added"], report["failed"]) == (2, 5)
+    assert [each["line"] for each in report["errors"]] == [3, 4, 5, 6, 7]
+    assert set(await memories.find()) == {"good", "good, too"}
+
+
+async def test_an_import_tells_how_far_it_is(memories):
+    lines = "\n".join(json.dumps({"content": f"note {number}"}) for number in range(1100))
+    answer = await memories.client.post(
+        "/memory/import", content=lines, headers={"X-User-ID": "ann", "Accept": "text/event-stream"}
+    )
+    assert answer.text.count("event: progress") == 2
+    assert '"added":1100' in answer.text
+    assert (await memories.list("note"))["total"] == 1100
+
+
+async def test_a_context_is_put_together_within_its_budget(memories):
+    for number, text in enumerate(
+        ["Did you hear about Rex?", "No, what happened?", "He broke his leg in the park.", "Oh dear, poor dog."]
+    ):
+        await memories.add(text, session_id="s", metadata={"turn": number, "date": "2023-05-08"})
+    for number in range(20):
+        await memories.add(f"Something else about bread {number}")
+    whole = (
+        await memories.ask(
+            "POST", "/context/assemble", json={"query": "What did Rex break?", "token_budget": 100, "limit": 3}
+        )
+    ).json()
+    assert whole["tokens"] <= 100
+    assert [each["citation"] for each in whole["memories"]] == [
+        f"[{at}]" for at in range(1, len(whole["memories"]) + 1)
+    ]
+    for each in whole["memories"]:
+        assert f"{each['citation']} (" in whole["text"]
+        assert each["memory"]["content"] in whole["text"]
+    assert "He broke his leg" in whole["text"]
+    assert whole["text"].index("Did you hear") < whole["text"].index("He broke")
+    small = (await memories.ask("POST", "/context/assemble", json={"query": "bread", "token_budget": 24})).json()
+    assert small["tokens"] <= 24
+    assert small["left_out"] > 0
+    await memories.ask("POST", "/context", json={"conversation_id": "c", "summary": "We spoke about Rex"})
+    by_conversation = (await memories.ask("POST", "/context/assemble", json={"conversation_id": "c"})).json()
+    assert by_conversation["text"].startswith("Summary: We spoke about Rex\n[1]")
+    assert (await memories.of("bob").ask("POST", "/context/assemble", json={"conversation_id": "c"})).status_code == 404
+    assert (await memories.of("bob").ask("POST", "/context/assemble", json={"query": "Rex"})).json()["memories"] == []
+
+
+async def test_the_self_test_counts_what_is_found(memories):
+    told = [await memories.store(f"The code of door {word} is secret") for word in ("alpha", "beta", "gamma")]
+    asked = {
+        "k": 1,
+        "questions": [
+            {"query": "beta door", "relevant": [told[1]["id"]]},
+            {"query": "gamma", "relevant": [told[2]["id"], told[0]["id"]]},
+        ],
+    }
+    report = (await memories.ask("POST", "/memory/selftest", json=asked)).json()
+    assert (report["recall"], report["complete"], report["reciprocal_rank"]) == (0.75, 0.5, 1.0)
+    assert report["questions"][0]["ranks"] == {told[1]["id"]: 1}
+
+
+async def test_explanations_add_up_and_signals_are_told(memories):
+    await memories.add("I moved to Oslo", metadata={"date": "8 May 2023"}, importance=1)
+    await memories.add("I moved a chair")
+    found = await memories.list("where did I move in May 2023", explain="true", budget_ms=5000)
+    assert found["signals"] == {"words": "complete", "times": "complete", "vectors": "off"}
+    first = found["explanations"][0]
+    assert first["id"] == found["memories"][0]["id"]
+    assert found["memories"][0]["content"] == "I moved to Oslo"
+    assert first["score"] == pytest.approx(sum(first["signals"].values()), abs=0.01)
+    assert {"words", "when", "importance"} <= set(first["signals"])
+    late = await memories.list("where did I move", budget_ms=1)
+    assert late["signals"]["words"] in ("late", "complete")
+
+
+@service(name="chat")
+async def embedder(ctx: Context):
+    """Stands in for the chat service: vectors by the first letters of what they mean."""
+    app = ctx.app()
+
+    @app.post("/v1/embeddings")
+    async def embed():
+        data = await request.get_json()
+        if any("broken" in text for text in data["input"]):
+            return {"data": "nonsense"}
+        return {
+            "data": [
+                {
+                    "index": at,
+                    "embedding": [1.0, 0.0] if any(w in text for w in ("dog", "puppy", "hound")) else [0.0, 1.0],
+                }
+                for at, text in enumerate(data["input"])
+            ]
+        }
+
+    return app
+
+
+async def test_vectors_find_what_words_do_not(run_service, memories_of):
+    async with run_service(memory, settings={"embedding_model": "mock/small"}, chat=embedder) as client:
+        memories = memories_of(client)
+        await memories.add("Our hound is lazy")
+        await memories.add("The bread is fresh")
+        found = await memories.list("puppy", explain="true")
+        assert found["memories"][0]["content"] == "Our hound is lazy"
+        assert found["signals"]["vectors"] == "complete"
+        assert "vector" in found["explanations"][0]["signals"]
+        assert await memories.of("bob").find("puppy") == []
+        assert (await memories.ask("POST", "/memory/embed")).json() == {"embedded": 0, "missing": 0}
+        failed = await memories.list("broken bread", explain="true")
+        assert failed["signals"]["vectors"] == "failed"
+        assert failed["memories"][0]["content"] == "The bread is fresh"
+
+
+async def test_mem0_clients_find_what_they_know(memories):
+    client = memories.client
+    said = {
+        "messages": [{"role": "user", "content": "I like tea"}, {"role": "assistant", "content": "Noted"}],
+        "user_id": "zoe",
+        "run_id": "r",
+        "metadata": {"k": 1},
+    }
+    added = (await client.post("/memories", json=said)).json()["results"]
+    assert [(each["memory"], each["event"]) for each in added] == [("I like tea", "ADD"), ("Noted", "ADD")]
+    assert [each["event"] for each in (await client.post("/memories", json=said)).json()["results"]] == ["NONE", "NONE"]
+    path, zoe = f"/memories/{added[0]['id']}", {"user_id": "zoe"}
+    listed = (await client.get("/memories", params=zoe)).json()["results"]
+    assert {each["memory"] for each in listed} == {"I like tea", "Noted"}
+    found = (await client.post("/search", json={"query": "tea", "filters": {"user_id": "zoe", "run_id": "r"}})).json()[
+        "results"
+    ]
+    assert (found[0]["memory"], found[0]["score"], found[0]["run_id"], found[0]["metadata"]["k"]) == (
+        "I like tea",
+        1.0,
+        "r",
+        1,
+    )
+    assert (await client.put(path, params=zoe, json={"text": "I like coffee"})).json()["message"]
+    assert (await client.get(path, params=zoe)).json()["memory"] == "I like coffee"
+    history = (await client.get(f"{path}/history", params=zoe)).json()
+    assert [(each["event"], each["old_memory"], each["new_memory"]) for each in history] == [
+        ("ADD", None, "I like tea"), ("UPDATE", "I like tea", "I like coffee"),
+    ]  # fmt: skip
+    missing = await client.get(path)
+    assert (missing.status_code, missing.json()["detail"]) == (404, "There is no memory with this id.")
+    # Who says by header who they are asks for nobody else.
+    assert (await memories.ask("GET", "/memories", params=zoe)).status_code == 403
+    assert (await memories.ask("POST", "/search", json={"query": "tea", "filters": zoe})).status_code == 403
+    assert (await client.delete("/memories")).status_code == 400
+    await client.delete("/memories", params={**zoe, "run_id": "other"})
+    assert len((await client.get("/memories", params=zoe)).json()["results"]) == 2
+    assert (await client.delete(path, params=zoe)).status_code == 200
+    await memories.add("ann's")
+    await client.post("/reset")
+    assert len((await client.get("/memories", params=zoe)).json()["results"]) == 1
+    await client.delete("/memories", params=zoe)
+    assert (await client.get("/memories", params=zoe)).json()["results"] == []
+    assert (await memories.list())["total"] == 1
