@@ -23,7 +23,7 @@ def _reference(name: str) -> Schema:
 def _operators(value: Schema, *names: str) -> Schema:
     return {
         "type": "object",
-        "properties": {name: value for name in names},
+        "properties": dict.fromkeys(names, value),
         "additionalProperties": False,
         "minProperties": 1,
     }
@@ -37,7 +37,7 @@ def _condition() -> Schema:
         "minProperties": 1,
         "maxProperties": 3,
         "properties": {
-            **{name: words for name in ("type", "content", "source", "agent_id", "session_id")},
+            **dict.fromkeys(("type", "content", "source", "agent_id", "session_id"), words),
             **{name: _operators(_TIME, "gte", "lt") for name in ("created_at", "occurred_at")},
             "importance": _operators(_NUMBER, "gte", "lt"),
             "tags": {"type": "array", "items": _TEXT},
@@ -51,7 +51,7 @@ def _filter() -> Schema:
     several = {"type": "array", "items": _reference(CONDITION), "minItems": 1, "maxItems": 3}
     whole: Schema = {
         "type": "object",
-        "properties": {word: several for word in ("AND", "OR", "NOT")},
+        "properties": dict.fromkeys(("AND", "OR", "NOT"), several),
         "additionalProperties": False,
         "minProperties": 1,
     }
