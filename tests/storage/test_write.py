@@ -222,3 +222,16 @@ async def test_a_lock_held_by_another_process_is_a_clear_error(database, monkeyp
         other.close()
     await database.write(insert("b"))
     assert await texts(database) == ["b"]
+
+
+async def test_the_log_can_be_emptied_between_writes(database, tmp_path):
+    await database.execute("CREATE TABLE secret (text TEXT)")
+    await database.execute("INSERT INTO secret VALUES ('xyzzyplugh')")
+    await database.execute("DELETE FROM secret")
+    log = database.path.with_name(database.path.name + "-wal")
+    assert b"xyzzyplugh" in log.read_bytes()
+    assert await database.empty_log()
+    assert log.read_bytes() == b""
+    assert b"xyzzyplugh" not in database.path.read_bytes()
+    await database.execute("INSERT INTO secret VALUES ('and on it goes')")
+    assert await database.fetch_one("SELECT count(*) FROM secret") == (1,)

@@ -30,7 +30,8 @@ _IRREGULAR: dict[str, str] = {
     for form in group.split()
     if group.split()
 }
-_IRREGULAR |= {form: form for form in ("this", "his", "news", "during", "morning", "evening", "sometimes", "always", "perhaps")}  # fmt: skip
+_WHOLE = frozenset(["this", "his", "news", "during", "morning", "evening", "always", "perhaps"])
+"""Words that only look as if they had an ending."""
 
 _CYRILLIC_ENDINGS = sorted(
     [
@@ -106,7 +107,7 @@ def stem(word: str) -> str:
     if len(word) < 3 or len(word) > LONGEST:
         return _IRREGULAR.get(word, word)
     if word.isascii():
-        if not word.isalpha():
+        if not word.isalpha() or word in _WHOLE:
             return word
         return _porter(_IRREGULAR.get(word, word))
     if "\u0400" <= word[0] <= "\u04ff":

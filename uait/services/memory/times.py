@@ -56,7 +56,7 @@ _WRITTEN = tuple(
         rf"\b{_YEAR}[-/.](?P<number>[01]?\d)[-/.]{_DAY}\b",
         rf"\b{_DAY}\s*(?:of\s+)?{_MONTH},?\s*(?:of\s+)?{_YEAR}\b",
         rf"\b{_MONTH}\s+{_DAY},?\s+{_YEAR}\b",
-        rf"\b(?P<number>[01]?\d)[/.-]{_DAY}[/.-]{_YEAR}\b",
+        rf"\b(?P<number>[0-3]?\d)[/.-]{_DAY}[/.-]{_YEAR}\b",
     )
 )
 
