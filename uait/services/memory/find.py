@@ -19,8 +19,11 @@ from uait.services.memory.question import Question, Term, Variant
 from uait.services.memory.ranking import WEIGHTS, Candidate, Collection
 from uait.services.memory.times import Span
 
-NEWEST = 20_000
+NEWEST = 5000
 """Most places of one word that are looked at, the newest ones."""
+
+NEWEST_RELATED = 1000
+"""The same for a word that only stands for one of the question's."""
 
 CANDIDATES = 20_000
 """Most memories that a search weighs roughly."""
@@ -117,12 +120,12 @@ def places(connection: apsw.Connection, scope: Scope, variant: Variant, *, filte
     if filtered:
         rows: list[Any] = connection.execute(
             "SELECT memory_text.rowid FROM memory_text CROSS JOIN memory AS m ON m.seq = memory_text.rowid "
-            f"WHERE memory_text MATCH ? AND {' AND '.join(scope.conditions)} ORDER BY memory_text.rowid DESC LIMIT {NEWEST}",
+            f"WHERE memory_text MATCH ? AND {' AND '.join(scope.conditions)} ORDER BY memory_text.rowid DESC LIMIT {_most(variant)}",
             (expression(scope.owner, variant), *scope.parameters),
         ).fetchall()
     else:
         rows = connection.execute(
-            f"SELECT rowid FROM memory_text WHERE memory_text MATCH ? ORDER BY rowid DESC LIMIT {NEWEST}",
+            f"SELECT rowid FROM memory_text WHERE memory_text MATCH ? ORDER BY rowid DESC LIMIT {_most(variant)}",
             (expression(scope.owner, variant),),
         ).fetchall()
     return [row[0] for row in rows]
@@ -149,9 +152,13 @@ def look_up(connection: apsw.Connection, scope: Scope, question: Question) -> Fo
     if scope.conditions:
         for term in question.terms:
             for variant in term.variants:
-                if len(found[variant.text]) == NEWEST:
+                if len(found[variant.text]) == _most(variant):
                     found[variant.text] = places(connection, scope, variant, filtered=True)
-    counts = {text: _count(len(listed), scope) for text, listed in found.items()}
+    counts = {
+        variant.text: _count(variant, len(found[variant.text]), scope)
+        for term in question.terms
+        for variant in term.variants
+    }
     rough = _rough(scope, question, counts, found)
     if scope.conditions:
         allowed = allow(connection, scope, rough)
@@ -159,8 +166,13 @@ def look_up(connection: apsw.Connection, scope: Scope, question: Question) -> Fo
     return Found(question, counts, sorted(rough.items(), key=lambda item: (item[1], item[0]), reverse=True))
 
 
-def _count(places: int, scope: Scope) -> int:
-    return places if places < NEWEST else max(places, scope.memories // 3)
+def _most(variant: Variant) -> int:
+    return NEWEST if variant.weight >= WEIGHTS.weak else NEWEST_RELATED
+
+
+def _count(variant: Variant, places: int, scope: Scope) -> int:
+    """In how many memories it stands; where not all were looked at, a guess: those of a third of all."""
+    return places if places < _most(variant) else max(places, scope.memories // 3)
 
 
 def _rough(scope: Scope, question: Question, counts: dict[str, int], found: dict[str, list[int]]) -> dict[int, float]:

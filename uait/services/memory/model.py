@@ -218,7 +218,7 @@ class MemoryList:
     """The memories found. `count` is how many are here, `total` how many there are; `next_cursor`, where there are more, leads to them.
 
     Attributes:
-        total: for a query, how many memories have something of it; of very common words only the newest 20,000 are looked at.
+        total: for a query, how many memories have something of it; of very common words only the newest 5,000 are looked at.
         explanations: one for each memory, where that was asked for.
         signals: where it was asked to explain or given a budget, which signals took part: `complete`, `late`, `failed`, or `off`.
     """
