@@ -35,7 +35,6 @@ def _condition() -> Schema:
         "type": "object",
         "description": "Keys of memories, each with a value or with operators; several keys mean AND.",
         "minProperties": 1,
-        "maxProperties": 3,
         "properties": {
             **dict.fromkeys(("type", "content", "source", "agent_id", "session_id"), words),
             **{name: _operators(_TIME, "gte", "lt") for name in ("created_at", "occurred_at")},
@@ -48,7 +47,7 @@ def _condition() -> Schema:
 
 
 def _filter() -> Schema:
-    several = {"type": "array", "items": _reference(CONDITION), "minItems": 1, "maxItems": 3}
+    several = {"type": "array", "items": _reference(CONDITION), "minItems": 1}
     whole: Schema = {
         "type": "object",
         "properties": dict.fromkeys(("AND", "OR", "NOT"), several),

@@ -28,10 +28,10 @@ NEWEST_RELATED = 1000
 CANDIDATES = 20_000
 """Most memories that a search weighs roughly."""
 
-POOL = 240
+POOL = 160
 """Most memories that a search ranks, beside their neighbours."""
 
-MIDDLE = 100
+MIDDLE = 70
 """Of how many the neighbours are looked at."""
 
 AROUND = 2

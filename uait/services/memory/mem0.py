@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 from attrs import validators
 
-from uait.errors import APIError, BadRequest, Forbidden
+from uait.errors import APIError, Forbidden
 from uait.services.memory.forget import Forgetter
 from uait.services.memory.indexing import digest
 from uait.services.memory.model import (
@@ -102,6 +102,13 @@ class ListQuery(Scoped):
     """`top_k`: at most so many."""
 
     top_k: int = attrs.field(default=100, validator=validators.and_(validators.ge(1), validators.le(200)))
+
+
+@attrs.frozen(kw_only=True)
+class DeleteQuery(Scoped):
+    """Whose memories are to be deleted."""
+
+    user_id: str = attrs.field(validator=identifier())
 
 
 @attrs.frozen(kw_only=True)
@@ -217,12 +224,10 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
         return Items(results=[_item(memory) for memory in found.memories])
 
     @app.delete("/memories")
-    @describe(hidden=True)  # no schema can say that one of three parameters is needed
+    @describe(tags=("mem0",))
     async def mem0_delete_all() -> Done:
-        """Delete all memories of a user, or of one agent or run. The scope must be named."""
-        given = query(Scoped)
-        if given.agent_id is None and given.run_id is None and given.user_id is None:
-            raise BadRequest("Name a user_id, an agent_id or a run_id.")
+        """Delete all memories of a user, or those of one agent or run. The user must be named: nobody deletes everything by leaving something out."""
+        given = query(DeleteQuery)
         user = who(given.user_id)
         filters = scoped(None, given)
         if filters is None:
