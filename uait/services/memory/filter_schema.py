@@ -12,6 +12,8 @@ Schema = dict[str, Any]
 FILTER, CONDITION = "MemoryFilter", "MemoryCondition"
 
 _TEXT: Schema = {"type": "string"}
+_SCALAR: Schema = {"type": ["string", "number", "boolean"]}
+_VALUES: tuple[Schema, ...] = (_SCALAR, {"type": "null"}, {"type": "array", "items": _SCALAR})
 _NUMBER: Schema = {"type": "number"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 
@@ -30,7 +32,7 @@ def _operators(value: Schema, *names: str) -> Schema:
 
 
 def _condition() -> Schema:
-    words = {"anyOf": [_TEXT, _operators(_TEXT, "eq", "ne", "contains", "icontains")]}
+    words = {"anyOf": [*_VALUES, _operators(_TEXT, "eq", "ne", "contains", "icontains")]}
     return {
         "type": "object",
         "description": "Keys of memories, each with a value or with operators; several keys mean AND.",
@@ -41,7 +43,7 @@ def _condition() -> Schema:
             "importance": _operators(_NUMBER, "gte", "lt"),
             "tags": {"type": "array", "items": _TEXT},
         },
-        "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}$": {"type": ["string", "number", "boolean"]}},
+        "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}$": {"anyOf": [*_VALUES]}},
         "additionalProperties": False,
     }
 
