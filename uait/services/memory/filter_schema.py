@@ -39,9 +39,19 @@ def _condition() -> Schema:
         "minProperties": 1,
         "properties": {
             **dict.fromkeys(("type", "content", "source", "agent_id", "session_id"), words),
-            **{name: _operators(_TIME, "gte", "lt") for name in ("created_at", "occurred_at")},
-            "importance": _operators(_NUMBER, "gte", "lt"),
-            "tags": {"type": "array", "items": _TEXT},
+            **{
+                name: {
+                    "anyOf": [
+                        _TIME,
+                        {"type": "null"},
+                        {"type": "array", "items": _TIME},
+                        _operators(_TIME, "gte", "lt"),
+                    ]
+                }
+                for name in ("created_at", "occurred_at")
+            },
+            "importance": {"anyOf": [*_VALUES, _operators(_NUMBER, "gte", "lt")]},
+            "tags": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
         },
         "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}$": {"anyOf": [*_VALUES]}},
         "additionalProperties": False,
