@@ -14,7 +14,6 @@ FILTER, CONDITION = "MemoryFilter", "MemoryCondition"
 _TEXT: Schema = {"type": "string"}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _VALUES: tuple[Schema, ...] = (_SCALAR, {"type": "null"}, {"type": "array", "items": _SCALAR})
-_NUMBER: Schema = {"type": "number"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 
 
@@ -32,7 +31,7 @@ def _operators(value: Schema, *names: str) -> Schema:
 
 
 def _condition() -> Schema:
-    words = {"anyOf": [*_VALUES, _operators(_TEXT, "eq", "ne", "contains", "icontains")]}
+    words = {"anyOf": [*_VALUES, _operators({"type": ["string", "number"]}, "contains", "icontains")]}
     return {
         "type": "object",
         "description": "Keys of memories, each with a value or with operators; several keys mean AND.",
@@ -50,7 +49,7 @@ def _condition() -> Schema:
                 }
                 for name in ("created_at", "occurred_at")
             },
-            "importance": {"anyOf": [*_VALUES, _operators(_NUMBER, "gte", "lt")]},
+            "importance": {"anyOf": [*_VALUES, _operators(_SCALAR, "gte", "lt")]},
             "tags": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
         },
         "patternProperties": {r"^metadata\.[A-Za-z0-9_]{1,40}$": {"anyOf": [*_VALUES]}},
