@@ -82,11 +82,13 @@ class Entry:
     """A provider in the catalog.
 
     Attributes:
+        others: the same provider under its further keys.
         optional: it is only looked for; while it does not answer it does not exist (a model server on its usual local port).
         absent: tells, before each question, that it cannot be there, so that nobody else is asked in its place.
     """
 
     provider: Provider
+    others: tuple[Provider, ...] = attrs.field(default=(), kw_only=True)
     optional: bool = False
     absent: Callable[[], Awaitable[bool]] | None = None
     models: tuple[Model, ...] | None = None
@@ -256,7 +258,8 @@ async def open_catalog(entries: Sequence[Entry], **options: Any) -> AsyncIterato
             nursery.cancel_scope.cancel(reason="the catalog is closed")
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
                 for entry in entries:
-                    await entry.provider.aclose()
+                    for provider in (entry.provider, *entry.others):
+                        await provider.aclose()
 
 
 def _first(entry: Entry, capability: Capability) -> Model | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of an answer in one piece."""
 
 MAX_ERROR_BYTES = 64 * 1024
+MAX_URLS = 256
 ERROR_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 1.0
 
@@ -55,16 +56,21 @@ class ProviderHTTP:
         await self._transport.aclose()
 
     @asynccontextmanager
-    async def ask(self, method: str, path: str, body: Any = None, *, deadline: float) -> AsyncIterator[httpx.Response]:
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, deadline: float, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
         """Send a question; inside the block its answer can be read with `pieces` or `whole`.
 
         Args:
             deadline: until when the answer's head must be here, on trio's clock.
+            headers: for this question only.
 
         Raises:
             APIError: the provider cannot be reached, or refuses.
         """
         request = self._request(method, path, body)
+        if headers:
+            request.headers.update(headers)
         with translated(self.name), trio.fail_at(deadline):
             response = await self._transport.handle_async_request(request)
         try:
@@ -78,7 +84,9 @@ class ProviderHTTP:
     def _request(self, method: str, path: str, body: Any) -> httpx.Request:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = httpx.URL(self._base_url + path)
+            url = httpx.URL(self._base_url + path)
+            if len(self._urls) < MAX_URLS:  # a path may have a model's name in it, and a client can name any
+                self._urls[path] = url
         extensions = {"timeout": {"connect": self.timeouts.connect}, REPLAYABLE: True}
         if body is None:
             return httpx.Request(method, url, headers=self._headers, extensions=extensions)
@@ -94,10 +102,10 @@ class ProviderHTTP:
         request.read()
         return request
 
-    async def json(self, method: str, path: str, body: Any = None) -> Any:
+    async def json(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask for a JSON answer in one piece."""
         deadline = trio.current_time() + self.timeouts.total
-        async with self.ask(method, path, body, deadline=deadline) as response:
+        async with self.ask(method, path, body, deadline=deadline, headers=headers) as response:
             content = await self.whole(response, deadline)
         try:
             return orjson.loads(content)

@@ -81,9 +81,10 @@ class SSEParser:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
         return events
 
-    def rest(self) -> bytes:
-        """What came after the last complete event. At the end of a stream the standard says to throw it away; some servers put their error there."""
-        return bytes(self._buffer)
+    def end(self) -> list[ServerSentEvent]:
+        """What came after the last complete event. The standard says to throw it away; some servers leave out the last blank line, and some put their error there, not even as an event."""
+        rest = bytes(self._buffer).strip()
+        return [ServerSentEvent(rest)] if rest[:1] in (b"{", b"[") else self.feed(b"\n\n")
 
 
 def _parse(block: bytes) -> ServerSentEvent | None:
