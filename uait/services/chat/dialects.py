@@ -15,9 +15,9 @@ from quart import Response, request
 
 from uait.errors import APIError, NotFound
 from uait.llm.catalog import DEFAULT_NAMES, Catalog, Target
-from uait.llm.dialects import anthropic, openai_chat, openai_responses
+from uait.llm.dialects import anthropic, anthropic_request, openai_chat, openai_responses
 from uait.llm.messages import Chunk, Collected, GenerateRequest, Usage, estimate_prompt_tokens
-from uait.llm.provider import Capability, check_embeddings
+from uait.llm.provider import Capability, CountsTokens, check_embeddings
 from uait.services.chat.usage import UsageRecorder
 from uait.web import App, describe, event_stream, json_body, query, user_id
 
@@ -53,8 +53,12 @@ class Answering:
         target = await self._catalog.resolve(question.model)
         return target, attrs.evolve(question, model=target.model)
 
-    async def whole(self, question: GenerateRequest) -> tuple[Collected, Usage, str]:
-        """Ask; the whole answer, what it used, and the name of the model to answer with."""
+    async def whole(self, question: GenerateRequest, render: Callable[[Collected, Usage, str], Any]) -> Any:
+        """Ask for a whole answer.
+
+        Args:
+            render: makes the body of the answer, what it used, and the name of the model to answer with; not asked where a provider of the dialect has given one.
+        """
         target, asked = await self.resolve(question)
         answer = Collected()
         refused = False
@@ -69,7 +73,9 @@ class Answering:
             usage = answer.counted(asked)
             if not refused:
                 self._recorder.add(user_id(), target.address, usage)
-        return answer, usage, _shown(question.model, target)
+        if answer.raw is not None:
+            return Response(answer.raw, content_type="application/json")
+        return render(answer, usage, _shown(question.model, target))
 
     async def stream(
         self,
@@ -116,9 +122,6 @@ class _Events:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._started:
-            self._started = True
-            return self._stream.start()
         if self._ended or self._chunks is None:
             raise StopAsyncIteration
         async for chunk in self._chunks:
@@ -129,11 +132,20 @@ class _Events:
             if data:
                 return data
         self._ended = True
-        return self._stream.end(self._collected.counted(self._question))
+        last = self._start() + self._stream.end(self._collected.counted(self._question))
+        if not last:
+            raise StopAsyncIteration
+        return last
+
+    def _start(self) -> bytes:
+        started, self._started = self._started, True
+        return b"" if started else self._stream.start()
 
     def _take(self, chunk: Chunk) -> bytes:
         self._collected.add(chunk)
-        return self._stream.chunk(chunk)
+        if chunk.raw is not None:
+            self._started = True  # by the provider itself
+        return self._start() + self._stream.chunk(chunk)
 
     async def aclose(self) -> None:
         """End the question at the provider, and count. Idempotent; bounded also where the caller is cancelled."""
@@ -148,6 +160,10 @@ class _Events:
 def _shown(asked: str, target: Target) -> str:
     """The model's name in an answer: as the client said it, or the real one where the client had no wish."""
     return target.address if asked in DEFAULT_NAMES else asked
+
+
+def _headers() -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +195,7 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
                 lambda model: openai_chat.ChatStream(model, include_usage=asked.include_usage),
                 openai_chat.render_stream_error,
             )
-        return openai_chat.render_answer(*await answering.whole(asked.question))
+        return await answering.whole(asked.question, openai_chat.render_answer)
 
     @app.post("/v1/responses")
     @describe(hidden=True)
@@ -188,26 +204,32 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
         asked = openai_responses.parse_request(await json_body())
         if asked.question.stream:
             return await answering.stream(asked.question, lambda model: openai_responses.ResponseWriter(asked, model))
-        answer, usage, model = await answering.whole(asked.question)
-        return openai_responses.ResponseWriter(asked, model).answer(answer, usage)
+        return await answering.whole(
+            asked.question,
+            lambda answer, usage, model: openai_responses.ResponseWriter(asked, model).answer(answer, usage),
+        )
 
     @app.post("/v1/messages")
     @describe(hidden=True)
     async def messages() -> Any:
         """Anthropic's Messages."""
-        question = anthropic.parse_request(await json_body())
+        question = anthropic_request.parse_request(await json_body(), _headers())
         if question.stream:
             tokens = estimate_prompt_tokens(question.messages, question.tools)
             return await answering.stream(
                 question, lambda model: anthropic.MessageStream(model, tokens), anthropic.render_stream_error
             )
-        return anthropic.render_answer(*await answering.whole(question))
+        return await answering.whole(question, anthropic.render_answer)
 
     @app.post("/v1/messages/count_tokens")
     @describe(hidden=True)
     async def count_tokens() -> Any:
-        """Anthropic's count of a prompt's tokens, estimated."""
-        return anthropic.count_tokens(anthropic.parse_request(await json_body(), counting=True))
+        """Anthropic's count of a prompt's tokens: the provider's own where it has one, else an estimate."""
+        question = anthropic_request.parse_request(await json_body(), _headers(), counting=True)
+        target, asked = await answering.resolve(question)
+        if isinstance(target.provider, CountsTokens):
+            return anthropic.render_count(await target.provider.count_tokens(asked), estimated=False)
+        return anthropic.render_count(estimate_prompt_tokens(asked.messages, asked.tools), estimated=True)
 
     @app.post("/v1/embeddings")
     @describe(hidden=True)
