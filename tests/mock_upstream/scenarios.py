@@ -60,21 +60,6 @@ def good(text: str = TEXT) -> bytes:
     return ROLE + b"".join(words(text)) + STOP + USED + DONE
 
 
-async def list_models(c: Connection, body: Body, options: Options) -> None:
-    models = c.upstream.models
-    if models == "hang":
-        await trio.sleep_forever()
-    elif models == "error":
-        await c.json(500, {"error": {"message": "no list today"}})
-    elif models == "page":
-        await c.whole(200, b"<html>hello</html>", {"content-type": "text/html"})
-    else:
-        data = [
-            {"id": name, "object": "model", "created": 5, "owned_by": "mock", "max_model_len": 4096} for name in models
-        ]
-        await c.json(200, {"object": "list", "data": data})
-
-
 async def embed(c: Connection, body: Body, options: Options) -> None:
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     vectors: list[Any] = [[len(text), 0.5, -1.0] for text in texts]
