@@ -146,7 +146,9 @@ async def test_an_answer_cut_short_is_an_error(ask: Ask, upstream: Upstream, sce
     assert caught.value.http_status == 502
     assert caught.value.headers["x-should-retry"] == "false"
     # An orderly end leaves a connection that can be used again.
-    await upstream.until(lambda server: server.open_requests == 0 and server.connections <= (scenario[:3] in ("end", "not")))
+    await upstream.until(
+        lambda server: server.open_requests == 0 and server.connections <= (scenario[:3] in ("end", "not"))
+    )
 
 
 async def test_what_an_interrupted_answer_used_is_not_known(ask: Ask, provider: Any, question: Question) -> None:

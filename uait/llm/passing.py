@@ -18,6 +18,8 @@ from uait.llm.sse import ServerSentEvent
 # Only a key can match: inside a string its quotes would have a backslash before them.
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 
+_LISTED = re.compile(rb'"content"\s*:\s*\[')
+
 
 class Passed:
     """Makes the bytes for the client of what came: framed as it was, under the name of the model that the client knows."""
@@ -77,7 +79,7 @@ class PassedChatReader(AnswerReader):
             return Chunk(raw=self._passed.event(event))
         if chunk.usage is not None and not chunk.meaningful and not self._usage_wanted:
             chunk.raw = b""
-        elif chunk.tool_calls or chunk.finish:
+        elif chunk.tool_calls or chunk.finish or _LISTED.search(event.data):
             data = _put_right(event.data, "delta", chunk)
             chunk.raw = self._passed.event(ServerSentEvent(data, event.event) if data is not event.data else event)
         else:
@@ -92,24 +94,26 @@ class PassedChatReader(AnswerReader):
 
 
 def _put_right(data: bytes, field: str, chunk: Chunk) -> bytes:
-    """The event with tool calls and finish reason as they should be; the very same bytes where they are."""
+    """The event with its text, tool calls and finish reason as they should be; the very same bytes where they are."""
     payload = orjson.loads(data)
     choice = payload["choices"][0]
     told = choice.get(field)
-    theirs = told.get("tool_calls") if isinstance(told, dict) else None
-    right = True
-    if chunk.tool_calls:
-        right = isinstance(theirs, list) and len(theirs) == len(chunk.tool_calls)
-        right = right and all(
-            _is_right(each, call, field) for each, call in zip(theirs or [], chunk.tool_calls, strict=False)
-        )
-    if right and (chunk.finish is None or choice.get("finish_reason") == chunk.finish):
-        return data
-    if not right and isinstance(told, dict):
-        told["tool_calls"] = [_rendered(call, field) for call in chunk.tool_calls]
-    if chunk.finish is not None:
-        choice["finish_reason"] = chunk.finish
-    return orjson.dumps(payload)
+    changed = False
+    if isinstance(told, dict):
+        if isinstance(told.get("content"), list):
+            told["content"], changed = chunk.text, True
+        theirs = told.get("tool_calls")
+        if chunk.tool_calls and not _are_right(theirs, chunk.tool_calls, field):
+            told["tool_calls"], changed = [_rendered(call, field) for call in chunk.tool_calls], True
+    if chunk.finish is not None and choice.get("finish_reason") != chunk.finish:
+        choice["finish_reason"], changed = chunk.finish, True
+    return orjson.dumps(payload) if changed else data
+
+
+def _are_right(theirs: Any, calls: tuple[ToolCallDelta, ...], field: str) -> bool:
+    if not isinstance(theirs, list) or len(theirs) != len(calls):
+        return False
+    return all(_is_right(each, call, field) for each, call in zip(theirs, calls, strict=True))
 
 
 def _is_right(theirs: Any, call: ToolCallDelta, field: str) -> bool:

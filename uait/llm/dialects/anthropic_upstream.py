@@ -185,6 +185,7 @@ class MessageReader:
         self._passed = passed
         self._streamed = streamed
         self._calls: dict[int, int] = {}  # their index of a block -> ours of a call
+        self._wordless: set[int] = set()  # calls whose arguments have not begun
         self._thoughts: Thoughts = []
         self._thinking: list[str] = []  # of the last of the thoughts, as far as it has come
         self._prompt: Mapping[str, Any] = {}
@@ -236,6 +237,10 @@ class MessageReader:
                 return self._delta(index, child(payload.get("delta")))
             case "content_block_start":
                 return self._block(index, child(payload.get("content_block")))
+            case "content_block_stop" if self._calls.get(index) in self._wordless:
+                # Not every client takes no arguments for an empty object.
+                self._wordless.discard(self._calls[index])
+                return Chunk(tool_calls=(ToolCallDelta(self._calls[index], arguments="{}"),))
             case "message_start":
                 # Not yet said to anybody: an answer that breaks off has used more than this, and nobody knows what.
                 self._prompt = child(child(payload.get("message")).get("usage"))
@@ -271,6 +276,8 @@ class MessageReader:
                     self._recall.put(call_id, self._thoughts, len(orjson.dumps(self._thoughts)))
                 given = block.get("input")
                 arguments = orjson.dumps(given).decode() if given else ""
+                if not arguments:
+                    self._wordless.add(ours)
                 return Chunk(tool_calls=(ToolCallDelta(ours, call_id, str(block.get("name") or ""), arguments),))
         return None
 
@@ -284,6 +291,7 @@ class MessageReader:
             case {"type": "text_delta", "text": str(text)}:
                 return Chunk(text)
             case {"type": "input_json_delta", "partial_json": str(text)} if index in self._calls and text:
+                self._wordless.discard(self._calls[index])
                 return Chunk(tool_calls=(ToolCallDelta(self._calls[index], arguments=text),))
             case {"type": "thinking_delta", "thinking": str(text)}:
                 self._thinking.append(text)

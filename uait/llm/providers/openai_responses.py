@@ -49,7 +49,7 @@ class ResponsesProvider(OpenAIProvider):
     """One server at one base URL, which has `/responses` beside `/chat/completions`. Whoever asks in either dialect is handed on.
 
     Args:
-        always: put other questions to `/responses`, too; else they go to `/chat/completions`.
+        always: put every question to `/responses`; else only those go there that were asked in this dialect.
 
     The others are those of `OpenAIProvider`.
     """
@@ -68,15 +68,16 @@ class ResponsesProvider(OpenAIProvider):
     ) -> None:
         super().__init__(name, base_url, key, timeouts=timeouts, transport=transport)
         self._always = always
+        if always:
+            self.dialects = frozenset({"openai-responses"})
 
     def stream(self, request: GenerateRequest) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         original = request.original
-        spoken = original.dialect if original is not None else None
         passed = None
-        if original is not None and spoken == "openai-responses":
+        if original is not None and original.dialect == "openai-responses":
             body = _pass(original, request)
             passed = Passed(original, self.name, request.model)
-        elif self._always and spoken != "openai-chat":
+        elif self._always:
             check_capabilities(self, request)
             body = render_request(self.name, request)
         else:
