@@ -16,7 +16,7 @@ from uait.llm.messages import Chunk, GenerateRequest, Original, ToolCallDelta
 from uait.llm.sse import ServerSentEvent
 
 # Only a key can match: inside a string its quotes would have a backslash before them.
-_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 
 _LISTED = re.compile(rb'"content"\s*:\s*\[')
 
@@ -25,8 +25,9 @@ class Passed:
     """Makes the bytes for the client of what came: framed as it was, under the name of the model that the client knows."""
 
     def __init__(self, original: Original, provider: str, model: str) -> None:
-        self._ours = b'"model":' + orjson.dumps(original.shown or f"{provider}/{model}")
+        self._name = orjson.dumps(original.shown or f"{provider}/{model}")
         self._theirs: bytes | None = None
+        self._ours = b""
 
     def event(self, event: ServerSentEvent) -> bytes:
         """One event of a stream."""
@@ -43,7 +44,7 @@ class Passed:
             found = _MODEL.search(data)
             if found is None:
                 return data
-            self._theirs = found[0]
+            self._theirs, self._ours = found[0], found[1] + self._name
         return data.replace(self._theirs, self._ours, 1)
 
 
