@@ -197,6 +197,9 @@ ERROR = b'data: {"error": {"message": "The model is overloaded.", "type": "overl
 
 @scenario
 async def error_frame_first(c: Connection, body: Body, options: Options) -> None:  # 6
+    if not body.get("stream"):
+        await c.whole(200, ERROR.removeprefix(b"data: "), {"content-type": "application/json"})
+        return
     await _stream(c, ERROR)
 
 
@@ -358,16 +361,26 @@ async def parallel_tools(c: Connection, body: Body, options: Options) -> None:  
 
 @scenario
 async def tool_args_empty(c: Connection, body: Body, options: Options) -> None:  # 20
+    if not body.get("stream"):
+        await c.json(200, completion({"content": None, "tool_calls": [call(None, "call_a", "now", "")]}, "tool_calls"))
+        return
     await _stream(c, tools(call(0, "call_a", "now", "")))
 
 
 @scenario
 async def tool_args_object(c: Connection, body: Body, options: Options) -> None:  # 21
+    if not body.get("stream"):
+        calls = [call(None, "call_a", "weather", {"city": "Oslo"})]
+        await c.json(200, completion({"content": None, "tool_calls": calls}, "tool_calls"))
+        return
     await _stream(c, tools(call(0, "call_a", "weather", {"city": "Oslo"})))
 
 
 @scenario
 async def tools_finish_stop(c: Connection, body: Body, options: Options) -> None:  # 22
+    if not body.get("stream"):
+        await c.json(200, completion({"content": None, "tool_calls": [call(None, "call_a", "now", "{}")]}))
+        return
     await _stream(c, tools(call(0, "call_a", "now", "{}"), finish="stop"))
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 import trio
 
-from mock_upstream import lists, scenarios, wired, wires
+from mock_upstream import lists, one_piece, scenarios, wired, wires
 
 _GEMINI = re.compile(r"/v1beta/models/(?P<model>[^/:]+):(?P<method>\w+)")
 _NATIVE = {"/v1/messages": "anthropic", "/v1/responses": "responses", "/api/chat": "ollama"}
@@ -208,7 +208,11 @@ class Connection:
             return
 
         async def run(c: Connection, body: dict[str, Any], options: dict[str, str]) -> None:
-            await found(c, wire, body, options, streaming)
+            if streaming or name not in one_piece.ONE_PIECE:
+                await found(c, wire, body, options, streaming)
+            else:
+                text = one_piece.TEXTS.get(name, scenarios.TEXT)
+                await one_piece.ONE_PIECE[name](c, json.dumps(wire.whole(text), ensure_ascii=False).encode())
 
         await self._watched(run, json.loads(seen.body), dict(parse_qsl(query)))
 
@@ -222,6 +226,14 @@ class Connection:
         elif name == "tokens" and not options.get("delay"):
             # Nothing to be interrupted in, and benchmarks measure somebody else.
             await scenario(self, body, options)
+        elif not body.get("stream") and name in one_piece.ONE_PIECE:
+            text = one_piece.TEXTS.get(name, scenarios.TEXT)
+            data = json.dumps(scenarios.completion({"content": text}), ensure_ascii=False).encode()
+
+            async def run(c: Connection, body: dict[str, Any], options: dict[str, str]) -> None:
+                await one_piece.ONE_PIECE[name](c, data)
+
+            await self._watched(run, body, options)
         else:
             await self._watched(scenario, body, options)
 
