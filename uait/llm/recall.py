@@ -23,9 +23,11 @@ class Recall(Generic[T]):
     def put(self, call_id: str, value: T, size: int) -> None:
         """Keep `value`, which takes about `size` bytes."""
         self._drop(call_id)
+        if size > self._max_size:
+            return
         self._entries[call_id] = (value, size)
         self._size += size
-        while self._entries and (len(self._entries) > self._max_entries or self._size > self._max_size):
+        while len(self._entries) > self._max_entries or self._size > self._max_size:
             self._drop(next(iter(self._entries)))
 
     def get(self, call_id: str) -> T | None:

@@ -32,6 +32,15 @@ SPECIFIED_ELSEWHERE = {
 }
 """Paths whose bodies their vendors specify; `/openapi.json` points there instead of repeating half of it."""
 
+WITH_A_DIFFERENCE = {
+    "/v1/chat/completions": "`n` is 1.",
+    "/v1/responses": "Nothing is stored: no `previous_response_id`, `conversation`, `prompt` or `background`; `store` is false. Tools that OpenAI runs, and items by reference, are for providers that speak this dialect themselves; with others they are refused (400).",
+    "/v1/embeddings": "`input` is text, not tokens.",
+    "/v1/messages": "Tools that Anthropic runs, files by reference and `mcp_servers` are for providers that speak this dialect themselves; with others they are refused (400).",
+    "/v1/messages/count_tokens": "Where the provider does not count, `estimated` is true beside the number.",
+}
+"""What is not as the vendors specify it."""
+
 
 class Stream(Protocol):
     """Renders an answer in some dialect, as events ready for the wire."""
@@ -162,6 +171,10 @@ def _shown(asked: str, target: Target) -> str:
     return target.address if asked in DEFAULT_NAMES else asked
 
 
+def _dialects() -> dict[str, dict[str, str]]:
+    return {path: {"specified": url, "differs": WITH_A_DIFFERENCE[path]} for path, url in SPECIFIED_ELSEWHERE.items()}
+
+
 def _headers() -> dict[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
@@ -182,7 +195,7 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
     answering = Answering(catalog, recorder)
     app.errors_for("/v1", openai_chat.render_error)
     app.errors_for("/v1/messages", anthropic.render_error)
-    app.openapi_extensions.append(lambda document: document.update({"x-dialects": SPECIFIED_ELSEWHERE}))
+    app.openapi_extensions.append(lambda document: document.update({"x-dialects": _dialects()}))
 
     @app.post("/v1/chat/completions")
     @describe(hidden=True)
