@@ -186,7 +186,8 @@ class Chunk:
         finish: why the answer ended; in the last chunk that says anything but `usage`.
         usage: counted so far; a later one replaces an earlier one.
         logprobs: as OpenAI gives them, passed through.
-        raw: the provider's own bytes for this step, in the dialect of the request's `original`: to be sent in place of anything made of the other fields. Whoever hands chunks on hands on those, too, that have nothing else.
+        raw: the provider's own event for this step, in the dialect of the request's `original`: to be sent in place of anything made of the other fields. Whoever hands chunks on hands on those, too, that have nothing else.
+        body: the same, of an answer that was not streamed.
     """
 
     text: str = ""
@@ -197,6 +198,7 @@ class Chunk:
     usage: Usage | None = None
     logprobs: Any = None
     raw: bytes | None = None
+    body: bytes | None = None
 
     @property
     def meaningful(self) -> bool:
@@ -206,12 +208,12 @@ class Chunk:
 
 @attrs.define
 class Collected:
-    """An answer as far as it has come. Feed it with `add`. Where it was not streamed, `raw` is the provider's own body, see `Chunk`."""
+    """An answer as far as it has come. Feed it with `add`. For `body` see `Chunk`."""
 
     finish: FinishReason | None = None
     usage: Usage | None = None
     logprobs: Any = None
-    raw: bytes | None = None
+    body: bytes | None = None
     _text: list[str] = attrs.field(factory=list)
     _reasoning: list[str] = attrs.field(factory=list)
     _refusal: list[str] = attrs.field(factory=list)
@@ -232,8 +234,8 @@ class Collected:
             self.usage = chunk.usage
         if chunk.logprobs is not None:
             self.logprobs = _join_logprobs(self.logprobs, chunk.logprobs)
-        if chunk.raw is not None:
-            self.raw = chunk.raw
+        if chunk.body is not None:
+            self.body = chunk.body
 
     @property
     def text(self) -> str:

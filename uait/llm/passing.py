@@ -90,7 +90,7 @@ class PassedChatReader(AnswerReader):
     def whole(self, body: bytes) -> Chunk:
         chunk = super().whole(body)
         if not self._streamed:
-            chunk.raw = self._passed.renamed(_put_right(body, "message", chunk))
+            chunk.body = self._passed.renamed(_put_right(body, "message", chunk))
         return chunk
 
 

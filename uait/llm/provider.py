@@ -86,7 +86,7 @@ class Provider(Protocol):
 class SpeaksDialects(Protocol):
     """A provider that can take some clients' requests as they stand.
 
-    For a request whose `original` is in one of its `dialects` it sends that, with its own name of the model and nothing else changed, and every chunk has `raw`.
+    For a request whose `original` is in one of its `dialects` it sends that, with its own name of the model and nothing else changed, and every chunk has `raw`, or the only one `body`.
     """
 
     @property

@@ -220,7 +220,7 @@ class MessageReader:
                     chunk.tool_calls += found.tool_calls
         chunk.finish = self._finished(payload.get("stop_reason"))
         if self._passed is not None and not self._streamed:
-            chunk.raw = self._passed.renamed(body)
+            chunk.body = self._passed.renamed(body)
         return chunk
 
     def _load(self, data: bytes) -> dict[str, Any]:

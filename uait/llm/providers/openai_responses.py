@@ -223,7 +223,7 @@ class ResponseReader:
             self._item(place, item, chunk)
         self._finished(payload, chunk)
         if self._passed is not None and not self._streamed:
-            chunk.raw = self._passed.renamed(body)
+            chunk.body = self._passed.renamed(body)
         return chunk
 
     def _load(self, data: bytes) -> dict[str, Any]:

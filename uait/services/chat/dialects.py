@@ -82,8 +82,8 @@ class Answering:
             usage = answer.counted(asked)
             if not refused:
                 self._recorder.add(user_id(), target.address, usage)
-        if answer.raw is not None:
-            return Response(answer.raw, content_type="application/json")
+        if answer.body is not None:
+            return Response(answer.body, content_type="application/json")
         return render(answer, usage, _shown(question.model, target))
 
     async def stream(
