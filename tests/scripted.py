@@ -145,8 +145,7 @@ class Rig:
                 for more in routed.ready():
                     collected.add(more)
         finally:
-            if collected.text or collected.finish:
-                routed.used(collected.usage or Usage(estimated=True))
+            routed.used(collected.usage or Usage(estimated=True))
             await routed.aclose()
         return collected.text, routed
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
 
 from uait.llm.messages import Usage
+from uait.llm.routing.itinerary import Environment, Plan
 from uait.llm.routing.order import Candidate
-from uait.llm.routing.policy import RoutingSettings, Strategy
-from uait.llm.routing.routed import Environment, Plan
+from uait.llm.routing.policy import Strategy
+from uait.llm.routing.routed import hedge_delay
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +85,6 @@ def explain(
     plan: Plan,
     order: Sequence[Candidate],
     expected: Usage,
-    settings: RoutingSettings,
     environment: Environment,
     *,
     sticky: str | None,
@@ -95,10 +96,7 @@ def explain(
     reason = "There is only this model." if alone else _REASONS[policy.strategy]
     if sticky is not None and not alone:
         reason = f"{sticky} answered this conversation before and comes first. {reason}"
-    usual = order[0].model.p95
-    hedge = None
-    if policy.hedge and usual is not None and hedges >= 1:
-        hedge = max(environment.hedge_floor, usual)
+    delay = hedge_delay(order[0], environment) if policy.hedge and hedges >= 1 else math.inf
     return Explanation(
         asked=plan.asked,
         route=plan.route,
@@ -106,10 +104,10 @@ def explain(
         by_chance=not alone and policy.strategy in _BY_CHANCE,
         reason=reason,
         order=[_prospect(candidate, expected, sticky) for candidate in order],
-        attempts=settings.attempts,
-        first_token_timeout=None if alone else policy.first_token_timeout or environment.first_token_timeout,
+        attempts=environment.settings.attempts,
+        first_token_timeout=None if alone else policy.first_token_timeout or environment.settings.first_token_timeout,
         total_timeout=policy.total_timeout or environment.total,
-        hedge=hedge,
+        hedge=None if delay == math.inf else delay,
         single_flight=policy.single_flight,
         continuation=policy.continuation,
         expected=expected,

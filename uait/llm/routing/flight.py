@@ -43,8 +43,7 @@ class Flight:
             self.failure = Unavailable("The service is restarting; try again.")
             raise
         finally:
-            if self.chunks or self.failure is None:
-                self.routed.used(collected.counted(self._question))
+            self.routed.used(collected.counted(self._question))
             await self.routed.aclose()
             self.over = True
             self._announce()
@@ -76,10 +75,6 @@ class Shared:
     @property
     def address(self) -> str:
         return self._flight.routed.address
-
-    @property
-    def provider(self) -> str:
-        return self._flight.routed.provider
 
     @property
     def upstream_seconds(self) -> float:

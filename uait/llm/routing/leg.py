@@ -15,7 +15,7 @@ from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.messages import Chunk
 from uait.llm.provider import Provider
-from uait.llm.routing.health import Call
+from uait.llm.routing.health import Call, Key
 from uait.llm.routing.order import Candidate
 from uait.llm.routing.trace import Attempt, Stopwatch
 
@@ -69,7 +69,7 @@ class Leg:
         watch.start()
 
     @property
-    def key(self) -> Any:
+    def key(self) -> Key:
         """The key that it is made with."""
         return self._call.key
 
@@ -96,9 +96,7 @@ class Leg:
             except APIError:
                 raise
             except Exception as error:
-                # A bug in a provider, which may be somebody else's, is that provider's failure and nobody else's.
-                _log.exception("the provider %r failed", self.candidate.provider.name)
-                raise upstream.broken(self.candidate.provider.name, "failed for a reason of its own") from error
+                raise own_failure(self.candidate.provider.name, error) from error
         if scope.cancelled_caught:
             raise upstream.too_slow(self.candidate.provider.name, "did not begin its answer")
 
@@ -171,3 +169,9 @@ class Leg:
             except Exception:
                 _log.exception("the provider %r failed to close an answer", self.candidate.provider.name)
         self._watch.stop()
+
+
+def own_failure(provider: str, error: Exception) -> APIError:
+    """A bug in a provider, which may be somebody else's, is that provider's failure and nobody else's."""
+    _log.error("the provider %r failed", provider, exc_info=error)
+    return upstream.broken(provider, "failed for a reason of its own")

@@ -80,7 +80,7 @@ class RoutingSettings:
 
     attempts: int = attrs.field(default=4, validator=validators.and_(validators.ge(1), validators.le(100)))
     first_token_timeout: float = attrs.field(default=30.0, validator=_positive)
-    longest_pause: float = attrs.field(default=10.0, validator=_not_negative)
+    longest_pause: float = attrs.field(default=5.0, validator=_not_negative)
     retry_ratio: float = attrs.field(default=0.2, validator=_not_negative)
     breaker_failures: int = attrs.field(default=5, validator=validators.ge(1))
     breaker_pause: float = attrs.field(default=1.0, validator=_positive)

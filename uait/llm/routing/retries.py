@@ -8,7 +8,7 @@ import attrs
 
 from uait.errors import APIError
 
-KEY_PAUSE = 5.0
+KEY_PAUSE = 1.0
 """Seconds that a key is left alone after a 429 that says nothing about how long."""
 
 DEAD_KEY_PAUSE = 60.0

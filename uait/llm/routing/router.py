@@ -18,9 +18,10 @@ from uait.llm.provider import Capability, Embeddings, Provider, check_embeddings
 from uait.llm.routing.explain import Explanation, explain
 from uait.llm.routing.flight import Flights, Shared
 from uait.llm.routing.health import Health
+from uait.llm.routing.itinerary import Environment, Plan, Used
 from uait.llm.routing.order import EXPECTED_COMPLETION, Candidate, arrange
 from uait.llm.routing.policy import Price, Prices, RouteSettings, RoutingSettings
-from uait.llm.routing.routed import Environment, Plan, Routed, Used
+from uait.llm.routing.routed import Routed
 from uait.llm.routing.trace import Trace, Traces
 
 CONVERSATIONS = 10_000
@@ -62,21 +63,13 @@ class Router:
         self._price = lru_cache(maxsize=4096)(self.prices.find)
         self._catalog = catalog
         self._routes = routes
-        self._settings = settings
         self._chance = chance or random.Random()
         self._health = Health(settings)
         self._hedges = RetryBudget(ratio=settings.hedge_ratio, reserve=0.0, most=HEDGES_SAVED, saved=0.0)
         self._sticky: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._flights = Flights(nursery)
         self._environment = Environment(
-            attempts=settings.attempts,
-            longest_pause=settings.longest_pause,
-            first_token_timeout=settings.first_token_timeout,
-            hedge_floor=settings.hedge_floor,
-            total=total,
-            may_hedge=self._hedges.withdraw,
-            stale=catalog.outdated,
-            used=used,
+            settings=settings, total=total, may_hedge=self._hedges.withdraw, stale=catalog.outdated, used=used
         )
 
     async def plan(self, address: str | None, capability: Capability = Capability.CHAT) -> Plan:
@@ -166,7 +159,6 @@ class Router:
             plan,
             self._arrange(plan, question, place),
             _expected(question),
-            self._settings,
             self._environment,
             sticky=self._sticky.get(place) if place is not None else None,
             hedges=self._hedges.balance,
