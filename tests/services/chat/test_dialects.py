@@ -93,7 +93,7 @@ async def test_a_deadline_is_an_error_in_the_dialect(running: Any, path: str, st
     [
         (
             "/v1/chat/completions",
-            'data: {"error":{"message":"No model has completed an answer within 0.3 s. Tried: mock/stall',
+            '"code":"deadline_exceeded"}}\n\ndata: [DONE]\n\n',
         ),
         ("/v1/responses", "event: response.failed"),
         ("/v1/messages", "event: error"),

@@ -154,15 +154,15 @@ class Leg:
         await self.close()
 
     def _end(self, outcome: str) -> None:
-        if self.attempt.ended is None:
+        if self.attempt.outcome == "running":
             self.attempt.outcome = outcome
-            self.attempt.ended = trio.current_time() - self._zero
 
     async def close(self) -> None:
         """End the question at the provider, and its connection. Also where the caller is cancelled, and then within a bound."""
         if not self._open:
             return
         self._open = False
+        self.attempt.ended = trio.current_time() - self._zero
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
             try:
                 await self._stack.aclose()
