@@ -265,8 +265,9 @@ class Catalog:
         """What a route, an alias or a list stands for, each with its number at the outermost level."""
         route = self._route_of(address)
         outer = self._routes[route] if route is not None else [part.strip() for part in address.split(",")]
+        above = frozenset({route} if route is not None else ())
         for n, member in enumerate(outer):
-            for each in self._flat(member, frozenset({address, route or ""})):
+            for each in self._flat(member, above):
                 yield n, each
 
     def _flat(self, address: str, above: frozenset[str]) -> Iterator[str]:

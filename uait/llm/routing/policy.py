@@ -48,7 +48,7 @@ class RouteSettings:
     """
 
     models: tuple[str, ...] = attrs.field(validator=validators.min_len(1))
-    strategy: Strategy = Strategy.PRIORITY
+    strategy: Strategy = attrs.field(default=Strategy.PRIORITY, converter=Strategy)
     weights: tuple[float, ...] = attrs.field(default=(), validator=validators.deep_iterable(_positive))
     sticky: bool = False
     first_token_timeout: float | None = attrs.field(default=None, validator=validators.optional(_positive))

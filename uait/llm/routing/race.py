@@ -30,11 +30,10 @@ async def race(
     first: Leg,
     another: Callable[[], Leg | None],
     *,
-    stage: Stage,
     hedge_at: float,
     patience: Callable[[Leg], float],
 ) -> Result:
-    """Let `first` run, and from `hedge_at` on another one beside it, until one has come as far as `stage`.
+    """Let `first` run, and from `hedge_at` on another one beside it, until one has begun to answer.
 
     When this returns or raises, every leg but the one returned has left its provider: the nursery does not end before. What is cancelled from outside leaves none.
 
@@ -50,7 +49,7 @@ async def race(
     async def run(leg: Leg) -> None:
         nonlocal winner
         try:
-            await leg.reach(stage, patience(leg))
+            await leg.reach(Stage.BEGUN, patience(leg))
             # No checkpoint between here and the cancel: of two that arrive at once one wins.
             if winner is None:
                 winner = leg

@@ -60,7 +60,6 @@ class Routed:
     ) -> None:
         self.trace = trace
         self._policy = plan.policy
-        self._question = question
         self._environment = environment
         self._whole = whole
         self._work = work
@@ -75,6 +74,9 @@ class Routed:
             self._stage = Stage.BEGUN
         else:
             self._stage = Stage.ACCEPTED
+        if question is not None and whole and (len(order) > 1 or self._hedged):
+            question = attrs.evolve(question, stream=True)  # or a slow first token could not be seen
+        self._question = question
         self._zero = trio.current_time()
         self._way = Itinerary(
             plan.asked, order, environment, trace, self._zero + (plan.policy.total_timeout or environment.total)
@@ -196,22 +198,23 @@ class Routed:
             leg = self._begin(await self._way.next())
         self._last = leg
         if self._hedged and stage >= Stage.BEGUN:
-            won = await self._race(leg, stage)
+            won = await self._race(leg)
             if won is None:
                 return False
-            leg = won
-        else:
-            try:
-                await leg.reach(stage, self._patience(stage, leg))
-            except APIError as error:
-                await self._fail(leg, error)
-                if not judge(error).elsewhere:
-                    raise
-                return False
-            except BaseException:
-                await leg.left()
+            self._last = leg = won
+        try:
+            await leg.reach(min(stage, Stage.BEGUN), self._patience(leg))
+            if stage is Stage.COMPLETE:
+                await leg.reach(stage, math.inf)
+        except APIError as error:
+            await self._fail(leg, error)
+            if not judge(error).elsewhere:
                 raise
-        self._leg = self._last = leg
+            return False
+        except BaseException:
+            await leg.left()
+            raise
+        self._leg = leg
         if leg.begun:
             self._answered(leg.candidate)
         if leg.complete:
@@ -236,22 +239,21 @@ class Routed:
         assert self._question is not None
         return provider.stream(attrs.evolve(self._question, model=name))
 
-    def _patience(self, stage: Stage, leg: Leg) -> float:
+    def _patience(self, leg: Leg) -> float:
         """Until when a leg may take to its first token. Without anybody else to ask, its provider decides."""
-        if stage is Stage.COMPLETE or not self._way.has_another:
+        if not self._way.has_another:
             return math.inf
         seconds = self._policy.first_token_timeout or self._environment.settings.first_token_timeout
         return leg.started + min(seconds, (self._way.deadline - leg.started) / 2)
 
     # Two at once
 
-    async def _race(self, leg: Leg, stage: Stage) -> Leg | None:
+    async def _race(self, leg: Leg) -> Leg | None:
         result = await race(
             leg,
             partial(self._second, leg),
-            stage=stage,
             hedge_at=leg.started + hedge_delay(leg.candidate, self._environment),
-            patience=partial(self._patience, stage),
+            patience=self._patience,
         )
         for loser in result.losers:
             self._use_some(loser)  # both are paid for
