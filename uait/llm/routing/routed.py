@@ -22,7 +22,7 @@ from uait.llm.routing.race import race
 from uait.llm.routing.retries import judge
 from uait.llm.routing.trace import Attempt, Stopwatch, Trace
 
-MARGIN = 0.02
+MARGIN = 0.04
 """Seconds before the caller's own deadline at which we stop, to be able to say what was tried."""
 
 PROVIDER_SLACK = 1.0
