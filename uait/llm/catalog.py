@@ -216,10 +216,10 @@ class Catalog:
             return Resolution(None, (exact,))
         members = list(self._members(address))
         found = self._find_all(members, capability)
-        if len({place.n for place in found}) < len({n for n, _ in members}):
+        if any(self._exact(member) is None and not any(self._find(member, n, capability)) for n, member in members):
             # Somebody whose list is not known yet, or not any more, may have the others.
             due = self._refresh_due()
-            if not found:
+            if not found or any(entry.models is None and entry.error is None for entry in self._entries.values()):
                 await self._wait(due)
                 found = self._find_all(members, capability)
         if not found:
@@ -256,10 +256,10 @@ class Catalog:
     def _route_of(self, address: str) -> str | None:
         """The route that an address is, or that it is an alias of."""
         seen = set()
-        while address in self._aliases and address not in seen:
+        while address in self._aliases and address not in seen and self._exact(address) is None:
             seen.add(address)
             address = self._aliases[address]
-        return address if address in self._routes else None
+        return address if address in self._routes and self._exact(address) is None else None
 
     def _members(self, address: str) -> Iterator[tuple[int, str]]:
         """What a route, an alias or a list stands for, each with its number at the outermost level."""

@@ -33,7 +33,6 @@ SCENARIOS = (
     "reset-mid-content",
     "error-frame-first",
     "error-frame-later",
-    "error-with-choices",
     "http-error?status=503",
     "overloaded",
     "done-without-finish",
