@@ -140,6 +140,11 @@ class Exchange:
             self.cancel_scope.deadline = math.inf
 
     @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return trio.current_time() - self.started
+
+    @property
     def cause(self) -> APIError:
         """Why the cancel scope was cancelled."""
         return self.verdict or DeadlineExceeded()

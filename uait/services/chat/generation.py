@@ -13,8 +13,8 @@ from itertools import islice
 import trio
 
 from uait.errors import APIError, DeadlineExceeded
-from uait.llm.catalog import Target
 from uait.llm.messages import Chunk, Collected, GenerateRequest
+from uait.llm.routing import Asked
 from uait.services.chat.model import ChatAnswer
 from uait.services.chat.store import Turn
 
@@ -41,7 +41,7 @@ class Generation:
         user_id: str,
         turn: Turn,
         message_id: str,
-        target: Target,
+        asked: Asked,
         question: GenerateRequest,
         *,
         deadline: float,
@@ -51,7 +51,7 @@ class Generation:
         self.user_id = user_id
         self.turn = turn
         self.message_id = message_id
-        self.target = target
+        self.routed = asked
         self.question = question
         self.collected = Collected()
         self.answer: ChatAnswer | None = None
@@ -73,11 +73,14 @@ class Generation:
         """Ask the provider and take in the answer, up to its end, its deadline, or `stop`. Never raises but when cancelled from outside."""
         try:
             with self._scope:
-                async with self.target.provider.stream(self.question) as chunks:
+                try:
+                    await self.routed.open()
                     self._accepted = True
                     self._announce()
-                    async for chunk in chunks:
+                    async for chunk in self.routed:
                         self._take(chunk)
+                finally:
+                    await self.routed.aclose()
                 self._outcome = self.collected.finish or "stop"
         except APIError as error:
             self._outcome, self.failure = "error", error
@@ -99,11 +102,6 @@ class Generation:
     def fail(self, error: APIError) -> None:
         """It failed in a way of our own."""
         self._outcome, self.failure = "error", error
-
-    @property
-    def asked(self) -> bool:
-        """Whether the provider may have worked on the question: it took it, or was not given the time to refuse."""
-        return self._accepted or self.failure is None
 
     @property
     def outcome(self) -> str:
