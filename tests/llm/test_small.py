@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uait.errors import UpstreamError
@@ -16,6 +16,7 @@ from uait.llm.recall import Recall
 from uait.llm.sse import EventTooLarge, ServerSentEvent
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=5).map(lambda line: line.replace(b"\n", b" ")), max_size=8), st.data())
 def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], data: st.DataObject) -> None:
     stream = b"\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uait.errors import Unavailable
@@ -71,6 +71,7 @@ def read_back(reader: Any, stream: Any, chunks: list[Chunk]) -> Collected:
     return again
 
 
+@settings(deadline=None)
 @given(answers())
 def test_openai_chat(chunks: list[Chunk]) -> None:
     """Read back by our own reader of the same dialect."""
@@ -83,6 +84,7 @@ def test_openai_chat(chunks: list[Chunk]) -> None:
     assert (back.text, back.finish, back.usage) == (whole.text, whole.finish, USAGE)
 
 
+@settings(deadline=None)
 @given(answers())
 def test_anthropic(chunks: list[Chunk]) -> None:
     """Blocks follow one another, are numbered without gaps, and none is taken up again."""
@@ -131,6 +133,7 @@ def test_anthropic(chunks: list[Chunk]) -> None:
     assert calls == [block for block in expected["content"] if block["type"] == "tool_use"]
 
 
+@settings(deadline=None)
 @given(answers())
 def test_openai_responses(chunks: list[Chunk]) -> None:
     """Deltas add up to what `done` says, and the last event has the whole response."""
