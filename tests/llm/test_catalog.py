@@ -264,7 +264,7 @@ async def test_a_model_that_is_gone_has_its_providers_list_asked_for_again_but_n
         for _ in range(10):
             catalog.outdated("a")
             catalog.outdated("nobody")
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         assert (fake.asked, other.asked) == (2, 1)
 
 
