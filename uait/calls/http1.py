@@ -16,7 +16,7 @@ import trio
 
 from uait.calls.answer import Answer, StaleConnection
 from uait.calls.inprocess import CLOSE_TIMEOUT
-from uait.calls.question import Question, WrongLength, render
+from uait.calls.question import Question, WrongLength
 
 TOGETHER_BYTES = 64 * 1024
 """Up to here a body goes out in one piece with its head, and before the answer is waited for."""
@@ -74,14 +74,19 @@ class Connection:
             raise httpx.ReadError(str(error) or "the connection broke") from error
 
     async def exchange(
-        self, request: httpx.Request, release: Callable[[Answer], None], times: Mapping[str, float | None]
+        self,
+        question: Question,
+        body: bytes | AsyncIterable[bytes],
+        release: Callable[[Answer], None],
+        times: Mapping[str, float | None],
     ) -> Answer:
-        """Send `request` and read the head of its answer.
+        """Send a request and read the head of its answer.
 
         An answer that refuses the request before its body is sent ends the sending. When this raises or is cancelled, the connection is of no further use: close it.
 
         Args:
-            request: what to send.
+            question: its head.
+            body: a generator is closed in whatever way this ends.
             release: called once, when the answer is closed.
             times: seconds: `read` for each wait for a part of the answer once the request is out, `write` for each `PIECE_BYTES` of the request.
 
@@ -89,19 +94,12 @@ class Connection:
             StaleConnection: see there.
             httpx.TransportError: it broke, or not in time, or the other side does not speak HTTP.
         """
-        target = request.extensions.get("target") or request.url.raw_path
-        question = render(request.method, target, request.headers.raw)
         answer = Answer(self, question, release, times.get("read"))
-        try:
-            body = request.content
-        except httpx.RequestNotRead:
-            body = None
-        if body is not None and len(body) <= TOGETHER_BYTES:
+        if isinstance(body, bytes) and len(body) <= TOGETHER_BYTES:
             await self.send(question, body, answer, times.get("write"))
             await answer.read_head()
         else:
-            assert isinstance(request.stream, httpx.AsyncByteStream)
-            await self._exchange_long(question, request.stream if body is None else body, answer, times.get("write"))
+            await self._exchange_long(question, body, answer, times.get("write"))
         return answer
 
     async def _exchange_long(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import httpx
 import orjson
 import trio
 
-from uait.calls.transport import REPLAYABLE, TrioTransport
+from uait.calls.transport import Reply, TrioTransport
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.upstream import Timeouts
@@ -21,7 +21,6 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_TIMEOUT = 2.0
-CLOSE_TIMEOUT = 1.0
 
 
 class ProviderHTTP:
@@ -31,32 +30,25 @@ class ProviderHTTP:
         name: the provider's, for errors.
         base_url: what the paths are put after.
         headers: sent with every question.
-        transport: in place of our own, for tests.
     """
 
-    def __init__(
-        self,
-        name: str,
-        base_url: str,
-        headers: dict[str, str],
-        timeouts: Timeouts,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, name: str, base_url: str, headers: dict[str, str], timeouts: Timeouts) -> None:
         self.name = name
         self.timeouts = timeouts
         self._base_url = base_url.rstrip("/")
         # Compression would only hold tokens back.
         self._headers = httpx.Headers({"accept-encoding": "identity", "user-agent": "uait", **headers})
+        self._raw_headers = self._headers.raw
+        self._times = {"connect": timeouts.connect}
         # Parsing a URL is a good part of what a short question costs.
         self._urls: dict[str, httpx.URL] = {}
-        self._transport = transport or TrioTransport()
+        self._transport = TrioTransport()
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    @asynccontextmanager
-    async def ask(self, method: str, path: str, body: Any = None, *, deadline: float) -> AsyncIterator[httpx.Response]:
-        """Send a question; inside the block its answer can be read with `pieces` or `whole`.
+    async def ask(self, method: str, path: str, body: Any = None, *, deadline: float) -> Reply:
+        """Send a question; its answer can be read with `pieces` or `whole`. Whoever gets it closes it, in every case.
 
         Args:
             deadline: until when the answer's head must be here, on trio's clock.
@@ -64,86 +56,90 @@ class ProviderHTTP:
         Raises:
             APIError: the provider cannot be reached, or refuses.
         """
-        request = self._request(method, path, body)
-        with translated(self.name), trio.fail_at(deadline):
-            response = await self._transport.handle_async_request(request)
-        try:
-            if response.status_code >= 400:
-                raise await self._refusal(response)
-            yield response
-        finally:
-            with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
-                await _stream_of(response).aclose()
-
-    def _request(self, method: str, path: str, body: Any) -> httpx.Request:
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = httpx.URL(self._base_url + path)
-        extensions = {"timeout": {"connect": self.timeouts.connect}, REPLAYABLE: True}
-        if body is None:
-            return httpx.Request(method, url, headers=self._headers, extensions=extensions)
-        # A stream, and the headers that httpx would add: working these out takes it as long as sending them.
-        content = orjson.dumps(body)
-        headers = [
-            *self._headers.raw,
-            (b"host", url.netloc),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(content)),
-        ]
-        request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(content), extensions=extensions)
-        request.read()
-        return request
+        content = b"" if body is None else orjson.dumps(body)
+        headers = [(b"host", url.netloc), *self._raw_headers]
+        if body is not None:
+            headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        with translated(self.name), trio.fail_at(deadline):
+            reply = await self._transport.ask(method, url, headers, content, self._times, repeatable=True)
+        if reply.status >= 400:
+            try:
+                raise await self._refusal(reply)
+            finally:
+                await reply.aclose()
+        return reply
 
     async def json(self, method: str, path: str, body: Any = None) -> Any:
         """Ask for a JSON answer in one piece."""
         deadline = trio.current_time() + self.timeouts.total
-        async with self.ask(method, path, body, deadline=deadline) as response:
-            content = await self.whole(response, deadline)
+        reply = await self.ask(method, path, body, deadline=deadline)
+        try:
+            content = await self.whole(reply, deadline)
+        finally:
+            await reply.aclose()
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
             raise upstream.broken(self.name, "sent something that is not JSON") from None
 
-    async def whole(self, response: httpx.Response, deadline: float) -> bytes:
+    async def whole(self, reply: Reply, deadline: float) -> bytes:
         """Read an answer to its end."""
         content = bytearray()
         with translated(self.name), trio.fail_at(deadline):
-            async for piece in pieces(response):
+            async for piece in pieces(reply):
                 content += piece
                 if len(content) > MAX_BODY_BYTES:
                     raise upstream.broken(self.name, f"sent more than {MAX_BODY_BYTES} bytes")
         return bytes(content)
 
-    async def _refusal(self, response: httpx.Response) -> APIError:
+    async def _refusal(self, reply: Reply) -> APIError:
         body = bytearray()
         with trio.move_on_after(ERROR_TIMEOUT):
             try:
-                async for piece in pieces(response):
+                async for piece in pieces(reply):
                     body += piece
                     if len(body) >= MAX_ERROR_BYTES:
                         break
             except httpx.HTTPError:
                 pass  # the status says enough
-        return upstream.from_status(self.name, response.status_code, bytes(body[:MAX_ERROR_BYTES]), response.headers)
+        headers = httpx.Headers(reply.headers)
+        return upstream.from_status(self.name, reply.status, bytes(body[:MAX_ERROR_BYTES]), headers)
 
 
-def _stream_of(response: httpx.Response) -> httpx.AsyncByteStream:
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    return response.stream
+class Pieces(Protocol):
+    """A body as it comes. No generator: those must not be left in the middle.
 
-
-def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes, decoded where it was compressed unasked.
-
-    Not `response.aiter_bytes`, whose nested generators must not be left in the middle.
+    Attributes:
+        ready: the next step does not wait.
     """
-    source = _stream_of(response).__aiter__()
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    return source if encoding in ("identity", "") else _Inflated(source, encoding)
+
+    @property
+    def ready(self) -> bool: ...
+    def __aiter__(self) -> Pieces: ...
+    async def __anext__(self) -> bytes: ...
+
+
+def field(reply: Reply, name: bytes) -> str:
+    """The value of an answer's header, its name given in lower case; "" where there is none. Where it came several times, the first counts."""
+    for given, value in reply.headers:
+        if given.lower() == name:
+            return value.decode("latin-1")
+    return ""
+
+
+def pieces(reply: Reply) -> Pieces:
+    """The body as it comes, decoded where it was compressed unasked."""
+    encoding = field(reply, b"content-encoding").strip().lower()
+    return reply if encoding in ("identity", "") else _Inflated(reply, encoding)
 
 
 class _Inflated:
-    def __init__(self, source: AsyncIterator[bytes], encoding: str) -> None:
+    ready = False
+
+    def __init__(self, source: Pieces, encoding: str) -> None:
         self._source = source
         self._encoding = encoding
         # 32 + 15: zlib's or gzip's header, whichever is there.

@@ -16,7 +16,7 @@ import trio
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader, read_usage, render_request
-from uait.llm.http import ProviderHTTP, pieces
+from uait.llm.http import Pieces, ProviderHTTP, field, pieces
 from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
 from uait.llm.sse import EventTooLarge, ServerSentEvent, SSEParser
@@ -46,7 +46,6 @@ class OpenAIProvider:
         base_url: what `/chat/completions` is put after; usually ends in `/v1`.
         key: sent as a bearer token; none where empty.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(Capability)
@@ -58,7 +57,6 @@ class OpenAIProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         self.timeouts = timeouts
@@ -66,7 +64,7 @@ class OpenAIProvider:
             "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
         )
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, headers, timeouts)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -85,13 +83,16 @@ class OpenAIProvider:
         started = trio.current_time()
         total = started + self.timeouts.total
         first = min(total, started + self.timeouts.first_token) if request.stream else total
-        async with self._http.ask("POST", "/chat/completions", body, deadline=first) as response:
-            media_type = response.headers.get("content-type", "")
+        reply = await self._http.ask("POST", "/chat/completions", body, deadline=first)
+        try:
+            media_type = field(reply, b"content-type")
             # Some servers ignore `stream`, some say no type at all.
             if "text/event-stream" in media_type or (request.stream and "json" not in media_type):
-                yield _Stream(self.name, pieces(response), self.timeouts, first=first, total=total)
+                yield _Stream(self.name, pieces(reply), self.timeouts, first=first, total=total)
             else:
-                yield _Once(AnswerReader(self.name).whole(await self._http.whole(response, total)))
+                yield _Once(AnswerReader(self.name).whole(await self._http.whole(reply, total)))
+        finally:
+            await reply.aclose()
 
     async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
@@ -130,9 +131,7 @@ class _Once:
 class _Stream:
     """An answer as it comes. Chunks that came together are handed out without a checkpoint between them."""
 
-    def __init__(
-        self, provider: str, source: AsyncIterator[bytes], timeouts: Timeouts, *, first: float, total: float
-    ) -> None:
+    def __init__(self, provider: str, source: Pieces, timeouts: Timeouts, *, first: float, total: float) -> None:
         self._provider = provider
         self._source = source
         self._idle = timeouts.idle
@@ -176,8 +175,7 @@ class _Stream:
         self._take(events)
         if self._reader.done:
             self._over = True
-            with trio.move_on_after(END_TIMEOUT):
-                await self._skip_to_end()
+            await self._skip_to_end()
         elif data is None:
             self._over = True
             self._failure = self._failure or self._reader.incomplete()
@@ -199,12 +197,14 @@ class _Stream:
 
     async def _receive(self) -> bytes | None:
         """The next bytes, or None at the end."""
-        now = trio.current_time()
         finished = self._reader.finish is not None
-        deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
-        # Once for every token: no context managers made of generators here.
+        # Once for every token: no context managers made of generators here, and none at all where nothing is waited for.
         failure: APIError
         try:
+            if self._source.ready:
+                return await self._source.__anext__()
+            now = trio.current_time()
+            deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
             with trio.CancelScope(deadline=min(deadline, self._total)):
                 return await self._source.__anext__()
             failure = upstream.too_slow(self._provider, "did not go on with its answer")
@@ -223,8 +223,11 @@ class _Stream:
 
     async def _skip_to_end(self) -> None:
         try:
-            while True:
+            while self._source.ready:
                 await self._source.__anext__()
+            with trio.move_on_after(END_TIMEOUT):
+                while True:
+                    await self._source.__anext__()
         except (StopAsyncIteration, httpx.HTTPError):
             pass
 
