@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import suppress
 
@@ -38,6 +39,7 @@ class Connection:
         self.stream = stream
         self.used = False
         self.idle_since = 0.0
+        self._look: select.poll | None = None
         self._secure = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
@@ -47,7 +49,12 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether an idle connection has neither been closed by the other side nor received what nobody asked for."""
-        if self._socket.fileno() < 0 or self._socket.is_readable():
+        if self._socket.fileno() < 0:
+            return False
+        if self._look is None:
+            self._look = select.poll()
+            self._look.register(self._socket.fileno(), select.POLLIN)
+        if self._look.poll(0):
             return False
         # What came over TLS behind an answer has left the socket, and the stream does not tell of it: without a look into it, no connection serves twice.
         incoming = getattr(self._secure, "_incoming", None)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import orjson
@@ -15,6 +14,8 @@ from uait.calls.transport import Reply, TrioTransport
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.upstream import Timeouts
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of an answer in one piece."""
@@ -63,8 +64,8 @@ class ProviderHTTP:
         headers = [(b"host", url.netloc), *self._raw_headers]
         if body is not None:
             headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-        with translated(self.name), trio.fail_at(deadline):
-            reply = await self._transport.ask(method, url, headers, content, self._times, repeatable=True)
+        asking = self._transport.ask(method, url, headers, content, self._times, repeatable=True)
+        reply = await self._in_time(asking, deadline)
         if reply.status >= 400:
             try:
                 raise await self._refusal(reply)
@@ -87,13 +88,30 @@ class ProviderHTTP:
 
     async def whole(self, reply: Reply, deadline: float) -> bytes:
         """Read an answer to its end."""
-        content = bytearray()
-        with translated(self.name), trio.fail_at(deadline):
-            async for piece in pieces(reply):
-                content += piece
-                if len(content) > MAX_BODY_BYTES:
-                    raise upstream.broken(self.name, f"sent more than {MAX_BODY_BYTES} bytes")
+        content, source = bytearray(), pieces(reply)
+        if not await self._gather(source, content, waiting=False):  # often it is all here with the head
+            await self._in_time(self._gather(source, content, waiting=True), deadline)
         return bytes(content)
+
+    async def _gather(self, source: Pieces, content: bytearray, *, waiting: bool) -> bool:
+        """Add to `content` what there is of an answer, or, `waiting`, all of it. True at its end."""
+        while waiting or source.ready:
+            try:
+                content += await source.__anext__()
+            except StopAsyncIteration:
+                return True
+            if len(content) > MAX_BODY_BYTES:
+                raise upstream.broken(self.name, f"sent more than {MAX_BODY_BYTES} bytes")
+        return False
+
+    async def _in_time(self, step: Coroutine[Any, Any, T], deadline: float) -> T:
+        """Await `step`, and turn what HTTP or the clock raises into our errors."""
+        try:
+            with trio.CancelScope(deadline=deadline):
+                return await step
+        except httpx.HTTPError as error:
+            raise upstream.from_transport(self.name, error) from error
+        raise upstream.too_slow(self.name, "did not answer")
 
     async def _refusal(self, reply: Reply) -> APIError:
         body = bytearray()
@@ -158,14 +176,3 @@ class _Inflated:
                 raise httpx.DecodingError(str(error)) from error
             if piece:
                 return piece
-
-
-@contextmanager
-def translated(provider: str) -> Iterator[None]:
-    """Turn what HTTP or the clock raises inside the block into our errors."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise upstream.from_transport(provider, error) from error
-    except trio.TooSlowError:
-        raise upstream.too_slow(provider, "did not answer") from None

@@ -180,7 +180,7 @@ class HTTPConnection:
             scope.get("scheme", "http"),
             request_path(scope),
             scope["query_string"],
-            request_headers(scope),
+            RequestHeaders(scope),
             scope.get("root_path", ""),
             scope.get("http_version", "1.1"),
             scope,  # type: ignore[arg-type]
@@ -234,12 +234,43 @@ async def _no_push(path: str, headers: Headers) -> None:
     pass
 
 
-def request_headers(scope: Scope) -> Headers:
-    """The request's headers as Quart wants them."""
-    client = scope.get("client")
-    headers = Headers()
-    # The first one counts: the address is the server's word, not a header that a client sent.
-    headers._list = [("Remote-Addr", client[0] if client else "<local>")]
-    # `add` looks for line breaks in every value, which a server has done; it would be a tenth of the request's cost.
-    headers._list += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    return headers
+class RequestHeaders(Headers):
+    """A request's headers as Quart wants them, read from the ASGI scope. Most handlers look at one or two, so the list is only made for who wants more."""
+
+    def __init__(self, scope: Scope) -> None:
+        client = scope.get("client")
+        # The first one counts: the address is the server's word, not a header that a client sent.
+        self._address: str = client[0] if client else "<local>"
+        self._raw: list[tuple[bytes, bytes]] = scope["headers"]
+        self._made: list[tuple[str, str]] | None = None
+
+    @property
+    def _list(self) -> list[tuple[str, str]]:
+        if self._made is None:
+            self._made = [("Remote-Addr", self._address)]
+            self._made += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw]
+        return self._made
+
+    @_list.setter
+    def _list(self, made: list[tuple[str, str]]) -> None:
+        self._made = made
+
+    def get(self, key: str, default: Any = None, type: Any = None) -> Any:  # type: ignore[override]
+        if self._made is not None or type is not None:
+            return super().get(key, default, type)
+        found = self._find(key)
+        return default if found is None else found
+
+    def __contains__(self, key: object) -> bool:
+        if self._made is not None or not isinstance(key, str):
+            return bool(super().__contains__(key))  # type: ignore[operator]
+        return self._find(key) is not None
+
+    def _find(self, key: str) -> str | None:
+        name = key.lower().encode("latin-1", "replace")
+        if name == b"remote-addr":
+            return self._address
+        for given, value in self._raw:
+            if given == name:
+                return value.decode("latin-1")
+        return None

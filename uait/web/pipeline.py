@@ -13,13 +13,20 @@ import attrs
 from quart.signals import appcontext_tearing_down, request_finished, request_started, request_tearing_down
 from quart_trio import QuartTrio
 
+from uait.web.memo import memo
+
 _CONTEXT_FIRST = "ctx" in signature(QuartTrio.full_dispatch_request).parameters
 """Whether Quart's steps take the context before everything else (from 0.23 on), or behind it, or not at all."""
 
 
+@memo
+def _is_plain(kind: type[Any]) -> bool:
+    return issubclass(kind, (dict, list)) or attrs.has(kind)
+
+
 def is_plain(result: object) -> bool:
     """Whether what a handler returned is written as JSON, with 200 and no header of its own."""
-    return isinstance(result, (dict, list)) or attrs.has(type(result))
+    return _is_plain(type(result))
 
 
 class Pipeline(QuartTrio):
