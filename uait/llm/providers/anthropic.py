@@ -7,8 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from uait.llm import upstream
 from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request
 from uait.llm.dialects.reading import children, first_of, seconds, text
@@ -46,7 +44,6 @@ class AnthropicProvider:
         base_url: what `/v1/messages` is put after.
         key: sent as `x-api-key`.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(_CAPABILITIES)
@@ -59,11 +56,10 @@ class AnthropicProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
-        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, headers, timeouts)
         self._thoughts: Recall[Thoughts] = Recall()
         self._limits: dict[str, int] = {}
 

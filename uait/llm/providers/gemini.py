@@ -7,8 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from uait.llm import upstream
 from uait.llm.dialects.gemini_upstream import Call, ContentReader, render_request
 from uait.llm.dialects.reading import children, first_of, text, vectors
@@ -33,7 +31,6 @@ class GeminiProvider:
         base_url: what `/v1beta/models` is put after.
         key: sent as `x-goog-api-key`, never in the address, which others may log.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(Capability)
@@ -45,10 +42,9 @@ class GeminiProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
-        self._http = ProviderHTTP(name, base_url, {"x-goog-api-key": key} if key else {}, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, {"x-goog-api-key": key} if key else {}, timeouts)
         self._calls: Recall[Call] = Recall()
 
     async def aclose(self) -> None:

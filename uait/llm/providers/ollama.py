@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import httpx
 import orjson
 
 from uait.llm import upstream
@@ -59,7 +58,6 @@ class OllamaProvider:
         base_url: what `/api/chat` is put after.
         key: sent as a bearer token, for a server behind one; none where empty.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(Capability) - {Capability.ATTACHMENTS}
@@ -71,11 +69,10 @@ class OllamaProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, headers, timeouts)
 
     async def aclose(self) -> None:
         await self._http.aclose()

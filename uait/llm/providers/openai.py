@@ -16,7 +16,7 @@ import trio
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader, read_usage, render_request
-from uait.llm.http import ProviderHTTP, pieces
+from uait.llm.http import Pieces, ProviderHTTP, field, pieces
 from uait.llm.messages import Chunk, Dialect, FinishReason, GenerateRequest, Usage, estimate_tokens
 from uait.llm.passing import pass_chat
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities, hands_on
@@ -47,7 +47,6 @@ class OpenAIProvider:
         base_url: what `/chat/completions` is put after; usually ends in `/v1`.
         key: sent as a bearer token; none where empty.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(Capability)
@@ -60,7 +59,6 @@ class OpenAIProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         self.timeouts = timeouts
@@ -68,7 +66,7 @@ class OpenAIProvider:
             "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
         )
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, headers, timeouts)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -150,13 +148,16 @@ async def ask_for_answer(
     started = trio.current_time()
     total = started + http.timeouts.total
     first = min(total, started + http.timeouts.first_token) if request.stream else total
-    async with http.ask("POST", path, body, deadline=first, headers=headers) as response:
-        sent = response.headers.get("content-type", "")
+    reply = await http.ask("POST", path, body, deadline=first, headers=headers)
+    try:
+        sent = field(reply, b"content-type")
         # Some servers ignore `stream`, some say no type at all.
         if media_type in sent or (request.stream and "json" not in sent):
-            yield AnswerStream(reader, framer(), http.name, pieces(response), http.timeouts, first=first, total=total)
+            yield AnswerStream(reader, framer(), http.name, pieces(reply), http.timeouts, first=first, total=total)
         else:
-            yield _Once(reader.whole(await http.whole(response, total)))
+            yield _Once(reader.whole(await http.whole(reply, total)))
+    finally:
+        await reply.aclose()
 
 
 class _Once:
@@ -184,7 +185,7 @@ class AnswerStream:
         reader: Reader,
         framer: Framer,
         provider: str,
-        source: AsyncIterator[bytes],
+        source: Pieces,
         timeouts: Timeouts,
         *,
         first: float,
@@ -233,8 +234,7 @@ class AnswerStream:
         self._take(events)
         if self._reader.done:
             self._over = True
-            with trio.move_on_after(END_TIMEOUT):
-                await self._skip_to_end()
+            await self._skip_to_end()
         elif data is None:
             self._over = True
             if self._failure is None:
@@ -266,12 +266,14 @@ class AnswerStream:
 
     async def _receive(self) -> bytes | None:
         """The next bytes, or None at the end."""
-        now = trio.current_time()
         finished = self._reader.finish is not None
-        deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
-        # Once for every token: no context managers made of generators here.
+        # Once for every token: no context managers made of generators here, and none at all where nothing is waited for.
         failure: APIError
         try:
+            if self._source.ready:
+                return await self._source.__anext__()
+            now = trio.current_time()
+            deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
             with trio.CancelScope(deadline=min(deadline, self._total)):
                 return await self._source.__anext__()
             failure = upstream.too_slow(self._provider, "did not go on with its answer")
@@ -285,8 +287,11 @@ class AnswerStream:
 
     async def _skip_to_end(self) -> None:
         try:
-            while True:
+            while self._source.ready:
                 await self._source.__anext__()
+            with trio.move_on_after(END_TIMEOUT):
+                while True:
+                    await self._source.__anext__()
         except (StopAsyncIteration, httpx.HTTPError):
             pass
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import httpx
-
 from uait.llm import upstream
 from uait.llm.dialects.reading import child, children, count, load, text
 from uait.llm.messages import (
@@ -64,9 +62,8 @@ class ResponsesProvider(OpenAIProvider):
         *,
         always: bool = False,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(name, base_url, key, timeouts=timeouts, transport=transport)
+        super().__init__(name, base_url, key, timeouts=timeouts)
         self._always = always
         if always:
             self.dialects = frozenset({"openai-responses"})
