@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -76,7 +77,10 @@ def test_the_settings_shown_are_the_defaults(tmp_path: Path) -> None:
         section, own = read_section(settings, name, spec.settings, port=1)
         assert section.port == spec.port
         if spec.settings is not None:
-            assert attrs.evolve(own, **({"providers": {}} if name == "chat" else {})) == spec.settings()
+            examples: dict[str, Any] = (
+                {"providers": {}, "routes": {}, "aliases": {}, "prices": {}} if name == "chat" else {}
+            )
+            assert attrs.evolve(own, **examples) == spec.settings()
 
 
 @pytest.mark.parametrize("section", ["limits", *BUILT_IN])

@@ -206,6 +206,7 @@ def _short(text: str) -> str:
 class _RetryLater(APIError):
     def __init__(self, message: str | None = None, *, retry_after: float | None = 1, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
+        self.retry_after = retry_after
         if retry_after is not None:
             self.headers.setdefault("Retry-After", str(max(1, round(retry_after))))
 

@@ -144,6 +144,50 @@ async def test_an_answer_over_the_limit_is_refused(client_of, respond, monkeypat
         await client_of(app).get_json("/")
 
 
+async def test_an_app_that_goes_on_over_the_limit_is_told_each_time(client_of, monkeypatch, caplog):
+    monkeypatch.setattr("uait.calls.client.ANSWER_BYTES", 10)
+    seen = []
+
+    async def app(scope, receive, send):
+        scope[DISCONNECT].add(lambda: seen.append("disconnect"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            try:
+                await send({"type": "http.response.body", "body": b"1234567", "more_body": True})
+            except OSError:
+                seen.append("broken")
+        raise OSError  # as most apps would
+
+    with pytest.raises(UpstreamError, match="larger than 10 bytes"):
+        await client_of(app).get_json("/")
+    assert seen == ["disconnect", "broken", "broken"]
+    assert not caplog.records  # the app is not to blame
+
+
+@pytest.mark.parametrize("way", ["request", "stream"])
+async def test_a_body_that_fails_never_looks_complete(client_of, respond, way):
+    seen = []
+
+    async def body():
+        yield b"half"
+        raise ZeroDivisionError
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            seen.append((message["body"], message["more_body"]))
+        seen.append((await receive())["type"])
+        await respond(send, 200, {})
+
+    client = client_of(app)
+    with pytest.raises(ZeroDivisionError):
+        if way == "request":
+            await client.request("POST", "/", content=body())
+        else:
+            async with client.stream("POST", "/", content=body()):
+                pass
+    assert seen == [(b"half", True), *(["http.disconnect"] if way == "request" else [])]
+
+
 async def test_what_is_no_exception_goes_through(client_of):
     async def app(scope, receive, send):
         raise KeyboardInterrupt

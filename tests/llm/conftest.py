@@ -9,6 +9,7 @@ import pytest
 from mock_upstream import Upstream, open_upstream
 
 from uait.llm.messages import Collected, GenerateRequest, message
+from uait.llm.provider import Provider
 from uait.llm.providers.openai import OpenAIProvider
 from uait.llm.upstream import Timeouts
 
@@ -34,13 +35,13 @@ def question() -> Callable[..., GenerateRequest]:
     """Make a request to the scenario named."""
 
     def make(model: str, text: str = "Hello", **more: object) -> GenerateRequest:
-        return GenerateRequest(model=model, messages=(message("user", text),), **more)  # type: ignore[arg-type]
+        return GenerateRequest(**{"model": model, "messages": (message("user", text),), **more})  # type: ignore[arg-type]
 
     return make
 
 
 @pytest.fixture
-def ask(provider: OpenAIProvider, question: Callable[..., GenerateRequest]) -> Callable[..., object]:
+def ask(provider: Provider, question: Callable[..., GenerateRequest]) -> Callable[..., object]:
     """Ask for a whole answer: `await ask("tokens")` gives what was collected."""
 
     async def ask(model: str, **more: object) -> Collected:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
+import trio.testing
 
 from uait.errors import NotFound, Unavailable
-from uait.llm.catalog import LOOK_AGAIN, Entry, open_catalog
+from uait.llm.catalog import LOOK_AGAIN, Catalog, Entry, open_catalog
 from uait.llm.provider import Capability, Model
 
 CHAT = (Capability.CHAT, Capability.STREAMING)
@@ -188,3 +190,87 @@ async def test_who_cannot_be_there_is_not_asked_and_does_not_exist(autojump_cloc
         absent = False
         await trio.sleep(LOOK_AGAIN + 1)
         assert ids(await catalog.listing()) == ["a/m"]
+
+
+async def addresses(catalog: Catalog, address: str | None) -> list[str]:
+    return [place.target.address for place in (await catalog.resolve_all(address)).places]
+
+
+NAMES: dict[str, Any] = {
+    "routes": {
+        "fast": ["a/x", "b/y", "shared"],
+        "default": ["fast", "b/z"],
+        "partly": ["nobody", "b/y"],
+        "loop": ["loop", "a/x"],
+        "a/x": ["b/y"],
+    },
+    "aliases": {"quick": "fast", "one": "a/x", "round": "about", "about": "round"},
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("fast", ["a/x", "b/y", "a/shared", "b/shared"]),
+        ("quick", ["a/x", "b/y", "a/shared", "b/shared"]),
+        (None, ["a/x", "b/y", "a/shared", "b/shared", "b/z"]),
+        ("auto", ["a/x", "b/y", "a/shared", "b/shared", "b/z"]),
+        ("one", ["a/x"]),
+        ("b/z, a/x,b/z", ["b/z", "a/x"]),
+        ("one,shared", ["a/x", "a/shared", "b/shared"]),
+        ("shared", ["a/shared", "b/shared"]),  # 39: two have a model of this name
+        ("b/shared", ["b/shared"]),
+        ("a/x", ["a/x"]),  # a provider's model is that model, whatever a route is called
+        ("partly", ["b/y"]),
+        ("loop", ["a/x"]),
+        ("b", ["b/shared"]),
+    ],
+)
+async def test_what_an_address_stands_for(autojump_clock: object, address: str | None, found: list[str]) -> None:
+    async with open_catalog([Entry(Fake("a", "shared")), Entry(Fake("b", "shared"))], **NAMES) as catalog:
+        assert await addresses(catalog, address) == found
+
+
+async def test_what_stands_for_itself_is_nobody(autojump_clock: object) -> None:
+    async with open_catalog([Entry(Fake("a", "m"))], **NAMES) as catalog:
+        with pytest.raises(NotFound):
+            await catalog.resolve_all("round")
+
+
+async def test_a_route_is_known_by_its_name_and_a_model_is_none(autojump_clock: object) -> None:
+    async with open_catalog([Entry(Fake("a", "shared"))], **NAMES) as catalog:
+        assert (await catalog.resolve_all("quick")).route == "fast"
+        assert (await catalog.resolve_all("a/x")).route is None
+        assert [place.n for place in (await catalog.resolve_all("fast")).places] == [0, 2]
+
+
+async def test_routes_and_aliases_stand_in_the_list(autojump_clock: object) -> None:
+    fake = Fake("a", "x", "shared")
+    async with open_catalog([Entry(fake)], **NAMES) as catalog:
+        found = {model.id: model for model in (await catalog.listing()).models}
+        assert found.keys() >= {"a/x", "fast", "quick", "one"}
+        assert (found["fast"].provider, found["fast"].status) == ("uait", "available")
+
+
+async def test_a_model_that_is_gone_has_its_providers_list_asked_for_again_but_not_all_the_time(
+    autojump_clock: object,
+) -> None:
+    fake, other = Fake("a", "m"), Fake("b", "m")
+    async with open_catalog([Entry(fake), Entry(other)], ttl=600, retry=5) as catalog:
+        await catalog.listing()
+        catalog.outdated("a")
+        assert fake.asked == 1  # only just done
+        await trio.sleep(6)
+        for _ in range(10):
+            catalog.outdated("a")
+            catalog.outdated("nobody")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (fake.asked, other.asked) == (2, 1)
+
+
+async def test_all_keys_of_a_provider_are_closed(autojump_clock: object) -> None:
+    keys = [Fake("a", "m") for _ in range(3)]
+    async with open_catalog([Entry(keys[0], others=tuple(keys[1:]))]) as catalog:
+        (place,) = (await catalog.resolve_all("a/m")).places
+        assert place.keys == tuple(keys)
+    assert all(key.closed for key in keys)

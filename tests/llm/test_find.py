@@ -7,6 +7,12 @@ from typing import Any
 import pytest
 
 from uait.llm.find import ProviderSettings, find_providers, normal_endpoint
+from uait.llm.providers.anthropic import AnthropicProvider
+from uait.llm.providers.gemini import GeminiProvider
+from uait.llm.providers.ollama import OllamaProvider
+from uait.llm.providers.openai import OpenAIProvider
+from uait.llm.providers.openai_responses import ResponsesProvider
+from uait.llm.servers import SERVERS
 
 
 def found(
@@ -48,8 +54,51 @@ def test_local_servers_are_only_looked_for() -> None:
     entries = found({})
     local = [name for name, entry in entries.items() if entry.optional]
     assert local == ["ollama", "lmstudio", "llamacpp", "vllm"]
-    assert address(entries["ollama"])[0] == "http://127.0.0.1:11434/v1"
-    assert address(found({"OLLAMA_HOST": "0.0.0.0"})["ollama"])[0] == "http://127.0.0.1:11434/v1"
+    assert isinstance(entries["ollama"].provider, OllamaProvider)
+    assert address(entries["ollama"])[0] == "http://127.0.0.1:11434"
+    assert address(found({"OLLAMA_HOST": "0.0.0.0"})["ollama"])[0] == "http://127.0.0.1:11434"
+    assert address(found({"OLLAMA_HOST": "https://far/ollama"})["ollama"])[0] == "https://far/ollama"
+
+
+def test_vendors_by_their_variables() -> None:
+    environ = {
+        "ANTHROPIC_API_KEY": "a",
+        "GEMINI_API_KEY": "g",
+        "GEMINI_BASE_URL": "http://near/v1beta/",
+        "GROQ_API_KEY": "q",
+        "OPENAI_API_KEY": "o",
+    }
+    entries = found(environ, local=False)
+    assert list(entries) == ["openai", "anthropic", "gemini", "groq", "offline"]
+    assert isinstance(entries["openai"].provider, ResponsesProvider)
+    assert isinstance(entries["anthropic"].provider, AnthropicProvider)
+    assert isinstance(entries["gemini"].provider, GeminiProvider)
+    assert type(entries["groq"].provider) is OpenAIProvider
+    assert address(entries["groq"]) == ("https://api.groq.com/openai/v1", "Bearer q")
+    assert entries["anthropic"].provider._http._base_url == "https://api.anthropic.com"
+    assert entries["anthropic"].provider._http._headers["x-api-key"] == "a"
+    assert entries["gemini"].provider._http._base_url == "http://near"
+    assert entries["gemini"].provider._http._headers["x-goog-api-key"] == "g"
+
+
+def test_every_server_of_the_table_is_found_by_its_variable() -> None:
+    entries = found({server.key_variable: name for name, server in SERVERS.items()}, local=False)
+    for name, server in SERVERS.items():
+        assert address(entries[name]) == (server.base_url, f"Bearer {name}")
+
+
+def test_several_of_one_kind_with_several_keys_each() -> None:
+    configured = {
+        "work": ProviderSettings(kind="anthropic", keys=("one", "two", "one"), key_variable="MORE"),
+        "home": ProviderSettings(kind="anthropic", base_url="http://home/v1"),
+        "mistral": ProviderSettings(),
+    }
+    entries = found({"MORE": "three", "MISTRAL_API_KEY": "m", "ANTHROPIC_API_KEY": "usual"}, configured, local=False)
+    work = (entries["work"].provider, *entries["work"].others)
+    assert [provider._http._headers["x-api-key"] for provider in work] == ["three", "one", "two"]
+    assert {provider.name for provider in work} == {"work"}
+    assert "x-api-key" not in entries["home"].provider._http._headers, "a key of Anthropic's is nobody else's business"
+    assert address(entries["mistral"]) == ("https://api.mistral.ai/v1", "Bearer m")
 
 
 async def test_ports_of_others_are_not_asked() -> None:

@@ -54,7 +54,13 @@ def test_byte_order_mark_is_dropped_once() -> None:
 def test_an_event_without_its_blank_line_waits() -> None:
     parser = SSEParser()
     assert parser.feed(b"data: a\n") == []
-    assert parser.rest() == b"data: a\n"
+    assert parser.end() == [ServerSentEvent(b"a")]
+
+
+def test_an_error_that_is_not_even_an_event_is_found_at_the_end() -> None:
+    parser = SSEParser()
+    parser.feed(b'data: a\n\n{\n "error": 1}\n')
+    assert parser.end() == [ServerSentEvent(b'{\n "error": 1}')]
 
 
 def test_a_large_event_passes_in_pieces_and_too_large_a_one_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A model server that answers in OpenAI's dialect over real sockets, and misbehaves on demand.
+"""A model server over real sockets that speaks the dialects of OpenAI, Anthropic, Gemini and Ollama, and misbehaves on demand.
 
     async with open_upstream() as upstream:      # upstream.url is the base URL
         ...                                      # model "tokens?count=50&delay=0.01" streams 50 tokens, model "stall" stops in the middle

@@ -60,21 +60,6 @@ def good(text: str = TEXT) -> bytes:
     return ROLE + b"".join(words(text)) + STOP + USED + DONE
 
 
-async def list_models(c: Connection, body: Body, options: Options) -> None:
-    models = c.upstream.models
-    if models == "hang":
-        await trio.sleep_forever()
-    elif models == "error":
-        await c.json(500, {"error": {"message": "no list today"}})
-    elif models == "page":
-        await c.whole(200, b"<html>hello</html>", {"content-type": "text/html"})
-    else:
-        data = [
-            {"id": name, "object": "model", "created": 5, "owned_by": "mock", "max_model_len": 4096} for name in models
-        ]
-        await c.json(200, {"object": "list", "data": data})
-
-
 async def embed(c: Connection, body: Body, options: Options) -> None:
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     vectors: list[Any] = [[len(text), 0.5, -1.0] for text in texts]
@@ -212,6 +197,9 @@ ERROR = b'data: {"error": {"message": "The model is overloaded.", "type": "overl
 
 @scenario
 async def error_frame_first(c: Connection, body: Body, options: Options) -> None:  # 6
+    if not body.get("stream"):
+        await c.whole(200, ERROR.removeprefix(b"data: "), {"content-type": "application/json"})
+        return
     await _stream(c, ERROR)
 
 
@@ -373,16 +361,26 @@ async def parallel_tools(c: Connection, body: Body, options: Options) -> None:  
 
 @scenario
 async def tool_args_empty(c: Connection, body: Body, options: Options) -> None:  # 20
+    if not body.get("stream"):
+        await c.json(200, completion({"content": None, "tool_calls": [call(None, "call_a", "now", "")]}, "tool_calls"))
+        return
     await _stream(c, tools(call(0, "call_a", "now", "")))
 
 
 @scenario
 async def tool_args_object(c: Connection, body: Body, options: Options) -> None:  # 21
+    if not body.get("stream"):
+        calls = [call(None, "call_a", "weather", {"city": "Oslo"})]
+        await c.json(200, completion({"content": None, "tool_calls": calls}, "tool_calls"))
+        return
     await _stream(c, tools(call(0, "call_a", "weather", {"city": "Oslo"})))
 
 
 @scenario
 async def tools_finish_stop(c: Connection, body: Body, options: Options) -> None:  # 22
+    if not body.get("stream"):
+        await c.json(200, completion({"content": None, "tool_calls": [call(None, "call_a", "now", "{}")]}))
+        return
     await _stream(c, tools(call(0, "call_a", "now", "{}"), finish="stop"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from collections import deque
@@ -10,12 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 import trio
 
-from mock_upstream import scenarios
+from mock_upstream import lists, one_piece, scenarios, wired, wires
+
+_GEMINI = re.compile(r"/v1beta/models/(?P<model>[^/:]+):(?P<method>\w+)")
+_NATIVE = {"/v1/messages": "anthropic", "/v1/responses": "responses", "/api/chat": "ollama"}
 
 
 @attrs.frozen
@@ -45,7 +49,7 @@ class Upstream:
         connections: sockets open now.
         left: answers whose client went away before their end.
         requests: what arrived, oldest first.
-        models: what `/models` answers: names, or "hang", "error", "page" (no JSON).
+        models: what the lists of models answer: names, or "hang", "error", "page" (no JSON), "second" (the second page fails, where there are pages).
     """
 
     url: str = ""
@@ -58,6 +62,11 @@ class Upstream:
     models: list[str] | str = attrs.field(factory=lambda: ["tokens", "text-embedding-mock"])
     remember: bool = True
     _changed: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def root(self) -> str:
+        """The address without `/v1`, for the native dialects."""
+        return self.url.removesuffix("/v1")
 
     async def until(self, condition: Callable[[Upstream], bool], timeout: float = 10) -> None:
         """Wait until `condition` holds of the counters."""
@@ -163,16 +172,49 @@ class Connection:
         return bool(data)
 
     async def _answer(self, seen: Seen) -> None:
-        if seen.method == "GET" and seen.path == "/mock":
+        path, _, query = seen.path.partition("?")
+        gemini = _GEMINI.fullmatch(path)
+        if seen.method == "GET" and path == "/mock":
             await self.json(200, self.upstream.counts())
-        elif seen.method == "GET" and seen.path.endswith("/models"):
-            await self._watched(scenarios.list_models, {}, {})
-        elif seen.path.endswith("/embeddings"):
+        elif seen.method == "GET" and path in lists.LISTS:
+            wanted = dict(parse_qsl(query))
+            style = "anthropic" if path == "/v1/models" and "anthropic-version" in seen.headers else path
+            await self._watched(lists.LISTS[style], {}, wanted)
+        elif path == "/v1/messages/count_tokens":
+            await self.json(200, {"input_tokens": 42})
+        elif path.endswith("/embeddings"):
             await scenarios.embed(self, json.loads(seen.body), {})
-        elif seen.path.endswith("/chat/completions"):
+        elif path == "/api/embed":
+            await lists.embed_ollama(self, json.loads(seen.body), {})
+        elif gemini is not None and gemini["method"] == "batchEmbedContents":
+            await lists.embed_gemini(self, json.loads(seen.body), {})
+        elif gemini is not None:
+            await self._wired("gemini", unquote(gemini["model"]), seen, gemini["method"] == "streamGenerateContent")
+        elif path in _NATIVE:
+            body = json.loads(seen.body)
+            await self._wired(_NATIVE[path], str(body.get("model", "")), seen, body.get("stream", path == "/api/chat"))
+        elif path.endswith("/chat/completions"):
             await self._complete(seen)
         else:
-            await self.json(404, {"error": {"message": f"no {seen.path} here", "type": "invalid_request_error"}})
+            await self.json(404, {"error": {"message": f"no {path} here", "type": "invalid_request_error"}})
+
+    async def _wired(self, style: str, model: str, seen: Seen, streaming: bool) -> None:
+        """A scenario in a native dialect."""
+        name, _, query = model.partition("?")
+        found = wired.WIRED.get(name)
+        wire = wires.WIRES[style]()
+        if found is None:
+            await self.json(404, wire.error_body(404, f"no model {name}"))
+            return
+
+        async def run(c: Connection, body: dict[str, Any], options: dict[str, str]) -> None:
+            if streaming or name not in one_piece.ONE_PIECE:
+                await found(c, wire, body, options, streaming)
+            else:
+                text = one_piece.TEXTS.get(name, scenarios.TEXT)
+                await one_piece.ONE_PIECE[name](c, json.dumps(wire.whole(text), ensure_ascii=False).encode())
+
+        await self._watched(run, json.loads(seen.body), dict(parse_qsl(query)))
 
     async def _complete(self, seen: Seen) -> None:
         body = json.loads(seen.body)
@@ -184,6 +226,14 @@ class Connection:
         elif name == "tokens" and not options.get("delay"):
             # Nothing to be interrupted in, and benchmarks measure somebody else.
             await scenario(self, body, options)
+        elif not body.get("stream") and name in one_piece.ONE_PIECE:
+            text = one_piece.TEXTS.get(name, scenarios.TEXT)
+            data = json.dumps(scenarios.completion({"content": text}), ensure_ascii=False).encode()
+
+            async def run(c: Connection, body: dict[str, Any], options: dict[str, str]) -> None:
+                await one_piece.ONE_PIECE[name](c, data)
+
+            await self._watched(run, body, options)
         else:
             await self._watched(scenario, body, options)
 
@@ -234,7 +284,9 @@ class Connection:
         await self.send(render_head(200, {"content-type": "text/event-stream", **framing, **(headers or {})}))
 
     async def data(self, data: bytes) -> None:
-        """A piece of a stream, as one chunk and with luck one segment."""
+        """A piece of a stream, as one chunk and with luck one segment. No piece is no chunk, which would end the stream."""
+        if not data:
+            return
         await self.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     async def end(self) -> None:

@@ -11,6 +11,8 @@ from quart import Blueprint, Response, g, request, url_for, websocket
 
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web import App, body
+from uait.web.app import KNOWN_CHARACTERS, KNOWN_PATHS
+from uait.web.connection import RequestHeaders
 
 
 @attrs.frozen
@@ -376,3 +378,52 @@ async def test_no_last_event_is_put_into_the_middle_of_another(
         pass
     assert connection.answer.body == b'data: {"a":'
     assert not connection.answer.complete
+
+
+async def test_a_route_is_found_where_none_was_before(make_app: Any, ask: Any) -> None:
+    app = make_app()
+    assert [(await ask(app, "/late")).status for _ in range(2)] == [404, 404]
+
+    @app.get("/late")
+    async def late() -> Any:
+        return {}
+
+    assert [(await ask(app, "/late", method=method)).status for method in ("GET", "POST", "GET")] == [200, 405, 200]
+
+
+async def test_what_is_remembered_of_paths_is_bounded(make_app: Any, ask: Any) -> None:
+    app = make_app()
+    for number in range(KNOWN_PATHS + 10):
+        assert (await ask(app, f"/{number}")).status == 404
+    assert (await ask(app, "/" + "x" * 4096)).status == 404
+    assert 0 < len(app._known) <= KNOWN_PATHS
+    assert all(len(path) <= KNOWN_CHARACTERS for path, _, _ in app._known)
+
+
+async def test_arguments_of_routes_are_not_mixed_up(make_app: Any, ask: Any) -> None:
+    app = make_app()
+
+    @app.get("/of/<id:name>")
+    async def show(name: str) -> Any:
+        return {"name": name}
+
+    assert [(await ask(app, f"/of/{name}")).json["name"] for name in "aba"] == ["a", "b", "a"]
+
+
+HEADERS: list[tuple[bytes, bytes]] = [(b"accept", b"a"), (b"x-two", b"1"), (b"x-two", b"2"), (b"x-latin", b"\xe4")]
+
+
+def test_a_header_is_found_without_and_within_the_list() -> None:
+    for asked in ("Accept", "x-TWO", "X-Latin", "Remote-Addr", "X-Missing", "X-\u20ac"):
+        lazy, made = (RequestHeaders({"headers": HEADERS, "client": ("1.2.3.4", 5)}) for _ in range(2))
+        assert len(made.getlist("X-Two")) == 2  # which makes the list
+        assert lazy.get(asked) == made.get(asked)
+        assert lazy.get(asked, "else") == made.get(asked, "else")
+        assert (asked in lazy) == (asked in made)
+    assert made["Remote-Addr"] == "1.2.3.4"
+
+
+def test_a_header_that_is_set_later_is_found() -> None:
+    headers = RequestHeaders({"headers": HEADERS, "client": None})
+    headers["X-Late"] = "yes"
+    assert (headers.get("X-Late"), headers.get("Accept"), "X-Late" in headers) == ("yes", "a", True)

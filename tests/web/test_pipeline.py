@@ -7,7 +7,8 @@ import inspect
 from typing import Any
 
 import pytest
-from quart import Blueprint, g, request
+from quart import Blueprint, after_this_request, g, request, session
+from quart.sessions import SecureCookieSessionInterface
 from quart.signals import (
     appcontext_popped,
     appcontext_pushed,
@@ -108,3 +109,44 @@ async def test_any_kind_of_handler_is_called_as_what_it_is(make_app: Any, ask: A
     for name, handler in handlers.items():
         app.add_url_rule(f"/{name}", name, handler)
         assert (await ask(app, f"/{name}")).json == {"text": name}
+
+
+async def test_a_hook_set_while_a_plain_result_is_made_sees_it(make_app: Any, ask: Any) -> None:
+    app = make_app()
+
+    @app.get("/x")
+    async def handler() -> Any:
+        @after_this_request
+        async def sign(response: Any) -> Any:
+            response.headers["X-Signed"] = "yes"
+            return response
+
+        return {}
+
+    assert (await ask(app, "/x")).headers["x-signed"] == "yes"
+
+
+async def test_sessions_are_saved_with_a_plain_result(make_app: Any, ask: Any) -> None:
+    app = make_app()
+    app.session_interface, app.secret_key = SecureCookieSessionInterface(), "a secret"
+
+    @app.get("/x")
+    async def handler() -> Any:
+        session["n"] = 1
+        return {}
+
+    assert "session=" in (await ask(app, "/x")).headers["set-cookie"]
+
+
+async def test_errors_have_their_handlers(make_app: Any, ask: Any) -> None:
+    app = make_app()
+
+    @app.errorhandler(LookupError)
+    async def tell(error: LookupError) -> Any:
+        return {"missing": str(error.args[0])}
+
+    @app.get("/x")
+    async def handler() -> Any:
+        raise KeyError("a")
+
+    assert (await ask(app, "/x")).json == {"missing": "a"}

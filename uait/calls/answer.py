@@ -83,6 +83,11 @@ class Answer(httpx.AsyncByteStream):
         self._parser = httptools.HttpResponseParser(self)
 
     @property
+    def ready(self) -> bool:
+        """Whether the next step of the iteration does not wait: there is more, or nothing."""
+        return bool(self._pieces) or self.complete
+
+    @property
     def frees_connection(self) -> bool:
         """Whether the connection can serve another question now."""
         return self.complete and self.reusable and self._sent

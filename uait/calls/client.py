@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 from urllib.parse import quote
 
 import attrs
@@ -16,10 +16,11 @@ import trio
 
 from uait.calls.context import SCOPE_KEY, CallContext, outgoing_call
 from uait.calls.deadline import remaining, within
-from uait.calls.inprocess import Content, Exchange, fetch, http_scope, open_exchange
+from uait.calls.inprocess import Exchange, fetch, http_scope, open_exchange
 from uait.calls.message import (
     Answer,
     AnswerStream,
+    Given,
     Params,
     Reply,
     Request,
@@ -118,43 +119,35 @@ class ServiceClient:
         method: str,
         path: str,
         *,
-        params: Params = None,
-        json: Any = None,
-        content: Content = None,
-        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         check: bool = True,
+        **given: Unpack[Given],
     ) -> httpx.Response:
         """Send one request and read the whole answer.
 
         Args:
             method: the HTTP method.
             path: from the service's root, quoted where it must be.
-            params: the query; lists repeat their key.
-            json: sent as the body, as JSON.
-            content: sent as the body as it is, instead of `json`.
-            headers: further headers.
             timeout: seconds for the whole call; without it the caller's own deadline counts, or the default where there is none.
             check: whether a status of 400 and above raises.
+            given: `params`, `json` or `content`, and `headers`; see `uait.calls.message.Given`.
         """
-        reply = await self._ask(method, path, params, json, content, headers, timeout, check)
+        reply = await self._ask(method, path, timeout=timeout, check=check, **given)
         return httpx.Response(reply.status, headers=reply.headers, content=reply.content)
 
     async def _ask(
         self,
         method: str,
         path: str,
-        params: Params = None,
-        json: Any = None,
-        content: Content = None,
-        headers: Mapping[str, str] | None = None,
+        *,
         timeout: float | None = None,
         check: bool = True,
+        **given: Unpack[Given],
     ) -> Reply:
         """What `request` does, without an `httpx.Response`, whose making takes as long as a short call."""
         with self._limit(timeout):
             local = await self._calls.directory.local(self.name)
-            call = make_request(self._calls.caller, method, path, params, json, content, headers)
+            call = make_request(self._calls.caller, method, path, **given)
             if local is not None:
                 exchange = _exchange(local, call, ANSWER_BYTES)
                 body = await fetch(exchange, self._calls.context)
@@ -172,12 +165,9 @@ class ServiceClient:
         method: str,
         path: str,
         *,
-        params: Params = None,
-        json: Any = None,
-        content: Content = None,
-        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         check: bool = True,
+        **given: Unpack[Given],
     ) -> AsyncIterator[httpx.Response]:
         """Send one request; the answer's body is read inside the block, as it comes. For the arguments see `request`.
 
@@ -186,7 +176,7 @@ class ServiceClient:
         """
         with self._limit(timeout) as scope:
             local = await self._calls.directory.local(self.name)
-            call = make_request(self._calls.caller, method, path, params, json, content, headers)
+            call = make_request(self._calls.caller, method, path, **given)
             opened: AbstractAsyncContextManager[Answer]
             opened = self._remote(call) if local is None else open_exchange(_exchange(local, call), self._calls.context)
             async with opened as answer:

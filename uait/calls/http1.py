@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ import trio
 
 from uait.calls.answer import Answer, StaleConnection
 from uait.calls.inprocess import CLOSE_TIMEOUT
-from uait.calls.question import Question, WrongLength, render
+from uait.calls.question import Question, WrongLength
 
 TOGETHER_BYTES = 64 * 1024
 """Up to here a body goes out in one piece with its head, and before the answer is waited for."""
@@ -38,6 +39,7 @@ class Connection:
         self.stream = stream
         self.used = False
         self.idle_since = 0.0
+        self._look: select.poll | None = None
         self._secure = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
@@ -47,7 +49,12 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether an idle connection has neither been closed by the other side nor received what nobody asked for."""
-        if self._socket.fileno() < 0 or self._socket.is_readable():
+        if self._socket.fileno() < 0:
+            return False
+        if self._look is None:
+            self._look = select.poll()
+            self._look.register(self._socket.fileno(), select.POLLIN)
+        if self._look.poll(0):
             return False
         # What came over TLS behind an answer has left the socket, and the stream does not tell of it: without a look into it, no connection serves twice.
         incoming = getattr(self._secure, "_incoming", None)
@@ -74,14 +81,19 @@ class Connection:
             raise httpx.ReadError(str(error) or "the connection broke") from error
 
     async def exchange(
-        self, request: httpx.Request, release: Callable[[Answer], None], times: Mapping[str, float | None]
+        self,
+        question: Question,
+        body: bytes | AsyncIterable[bytes],
+        release: Callable[[Answer], None],
+        times: Mapping[str, float | None],
     ) -> Answer:
-        """Send `request` and read the head of its answer.
+        """Send a request and read the head of its answer.
 
         An answer that refuses the request before its body is sent ends the sending. When this raises or is cancelled, the connection is of no further use: close it.
 
         Args:
-            request: what to send.
+            question: its head.
+            body: a generator is closed in whatever way this ends.
             release: called once, when the answer is closed.
             times: seconds: `read` for each wait for a part of the answer once the request is out, `write` for each `PIECE_BYTES` of the request.
 
@@ -89,19 +101,12 @@ class Connection:
             StaleConnection: see there.
             httpx.TransportError: it broke, or not in time, or the other side does not speak HTTP.
         """
-        target = request.extensions.get("target") or request.url.raw_path
-        question = render(request.method, target, request.headers.raw)
         answer = Answer(self, question, release, times.get("read"))
-        try:
-            body = request.content
-        except httpx.RequestNotRead:
-            body = None
-        if body is not None and len(body) <= TOGETHER_BYTES:
+        if isinstance(body, bytes) and len(body) <= TOGETHER_BYTES:
             await self.send(question, body, answer, times.get("write"))
             await answer.read_head()
         else:
-            assert isinstance(request.stream, httpx.AsyncByteStream)
-            await self._exchange_long(question, request.stream if body is None else body, answer, times.get("write"))
+            await self._exchange_long(question, body, answer, times.get("write"))
         return answer
 
     async def _exchange_long(

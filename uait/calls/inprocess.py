@@ -10,7 +10,7 @@ import contextvars
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import trio
@@ -89,11 +89,15 @@ class Exchange:
     async def run(self) -> None:
         """Run the app to its end. An `Exception` of the app goes to the caller's side, and to the log."""
         try:
-            with self.cancel_scope:
+            if self._limit is None:
+                with self.cancel_scope:
+                    await self.app(self.scope, self._receive, self._send)
+            else:
+                # Nobody closes this answer early: who stops waiting is cancelled together with the app.
                 await self.app(self.scope, self._receive, self._send)
         except Exception as error:
             self._error = error
-            if not isinstance(error, APIError):
+            if not isinstance(error, APIError) and self._fault is None:
                 logging.getLogger(f"uait.{self.name}").exception("crashed while it answered a call from this process")
         finally:
             await self._close_body()
@@ -147,6 +151,8 @@ class Exchange:
         if body is None:
             await self._answered.wait()
             return {"type": "http.disconnect"}
+        if self._fault is not None:
+            return await self._gone()
         if isinstance(body, bytes):
             self._body = None
             return {"type": "http.request", "body": body, "more_body": False}
@@ -157,6 +163,7 @@ class Exchange:
             return {"type": "http.request", "body": b"", "more_body": False}
         except Exception as error:
             await self._end(error, "the request's body failed")
+            return await self._gone()
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def _send(self, message: Message) -> None:
@@ -183,12 +190,21 @@ class Exchange:
         if self._size > self._limit:
             error = UpstreamError(f"The answer of {self.name} is larger than {self._limit} bytes.")
             await self._end(error, "the answer is too large")
+            await trio.lowlevel.checkpoint()
+            raise OSError("nobody takes any more of this answer")  # as ASGI's servers tell that a client has gone
         self.chunks.append(chunk)
 
-    async def _end(self, fault: Exception, reason: str) -> NoReturn:
-        self._fault = fault
-        self.cancel_scope.cancel(reason=reason)
-        await trio.sleep_forever()
+    async def _end(self, fault: Exception, reason: str) -> None:
+        """End the app, for a fault that is not its own: it is cancelled, or told that its client has gone."""
+        self._fault = self._fault or fault
+        if self._limit is None:
+            self.cancel_scope.cancel(reason=reason)
+            await trio.sleep_forever()
+        self.disconnect.announce()
+
+    async def _gone(self) -> Message:
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.disconnect"}
 
     async def _close_body(self) -> None:
         aclose = getattr(self._body, "aclose", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -38,16 +38,33 @@ class Request:
         return self.path + b"?" + self.query if self.query else self.path
 
 
+class Given(TypedDict, total=False):
+    """What a call can be given besides its method and path.
+
+    Attributes:
+        params: the query; lists repeat their key.
+        json: sent as the body, as JSON.
+        content: sent as the body as it is, instead of `json`.
+        headers: further headers.
+    """
+
+    params: Params
+    json: Any
+    content: Content
+    headers: Mapping[str, str] | None
+
+
 def make_request(
     caller: str,
     method: str,
     path: str,
-    params: Params,
-    json: Any,
-    content: Content,
-    headers: Mapping[str, str] | None,
+    *,
+    params: Params = None,
+    json: Any = None,
+    content: Content = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Request:
-    """The request that makes a call for the current request, or for background work. For the arguments see `ServiceClient.request`."""
+    """The request that makes a call for the current request, or for background work. For the arguments see `Given`."""
     context = outgoing_call()
     path, _, query = path.partition("?")
     if params:

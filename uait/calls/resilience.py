@@ -32,13 +32,16 @@ class RetryBudget:
         ratio: retries that each call pays for.
         reserve: retries a second for callers with few calls.
         most: how much can be saved up.
+        saved: how much of it there is from the beginning; all where left out.
     """
 
-    def __init__(self, *, ratio: float = 0.2, reserve: float = 1.0, most: float = 10.0) -> None:
+    def __init__(
+        self, *, ratio: float = 0.2, reserve: float = 1.0, most: float = 10.0, saved: float | None = None
+    ) -> None:
         self.ratio = ratio
         self.reserve = reserve
         self.most = most
-        self._balance = most
+        self._balance = most if saved is None else saved
         self._seen = trio.current_time()
 
     @property

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from functools import partial
+from typing import Protocol
 
 import httpx
+import trio
 
 from uait.calls.answer import Answer, StaleConnection
 from uait.calls.http1 import Connection, Origin
+from uait.calls.inprocess import CLOSE_TIMEOUT, RawHeaders
 from uait.calls.pool import Pool
+from uait.calls.question import Question, render
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
@@ -22,6 +26,27 @@ REPLAYABLE = "uait.replayable"
 """Request extension: True allows to send a POST again when a pooled connection turns out to be closed before a byte of the answer came."""
 
 _PORTS = {"http": 80, "https": 443}
+
+
+Times = Mapping[str, float | None]
+"""Seconds by what is waited for, as httpx's request extension `timeout` has them."""
+
+
+class Reply(Protocol):
+    """An answer whose head is there; its body is read by iterating over it, and whoever got it closes it.
+
+    Attributes:
+        ready: the next step of the iteration does not wait.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def ready(self) -> bool: ...
+    def __aiter__(self) -> Reply: ...
+    async def __anext__(self) -> bytes: ...
+    async def aclose(self) -> None: ...
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -68,50 +93,87 @@ class TrioTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: no connection, or it broke, or the other side does not speak HTTP.
         """
-        url = request.url
-        scheme, host = url.scheme, url.raw_host.decode("ascii")
-        if scheme not in _PORTS or not host:
-            raise httpx.UnsupportedProtocol(f"cannot connect to {scheme}:", request=request)
+        origin = _origin(request.url)
         if self._proxies or self._http2:
-            other = self._other(scheme, host, url.port)
+            other = self._other(origin)
             if other is not None:
                 return await other.handle_async_request(request)
-        origin = (scheme, host, url.port or _PORTS[scheme])
-        times = request.extensions.get("timeout") or {}
+        extensions = request.extensions
+        question = render(request.method, extensions.get("target") or request.url.raw_path, request.headers.raw)
+        body: bytes | AsyncIterable[bytes]
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            body = request.stream
+        repeatable = request.method in IDEMPOTENT or bool(extensions.get(REPLAYABLE))
+        answer = await self._ask(origin, question, body, extensions.get("timeout") or {}, repeatable)
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=answer,
+            request=request,
+            extensions={"http_version": answer.http_version, "reason_phrase": answer.reason},
+        )
+
+    async def ask(
+        self, method: str, url: httpx.URL, headers: RawHeaders, content: bytes, times: Times, *, repeatable: bool
+    ) -> Reply:
+        """What `handle_async_request` does, without httpx's objects, whose making takes as long as a third of the rest.
+
+        Args:
+            method: the HTTP method.
+            url: where to.
+            headers: all of them, `Host` and `Content-Length` included.
+            content: the body.
+            times: seconds by what is waited for.
+            repeatable: as the request extension `REPLAYABLE`.
+        """
+        origin = _origin(url)
+        if self._proxies or self._http2:
+            other = self._other(origin)
+            if other is not None:
+                extensions = {"timeout": dict(times)}
+                stream = httpx.ByteStream(content)
+                request = httpx.Request(method, url, headers=list(headers), stream=stream, extensions=extensions)
+                return _Foreign(await other.handle_async_request(request))
+        return await self._ask(origin, render(method, url.raw_path, headers), content, times, repeatable)
+
+    async def _ask(
+        self, origin: Origin, question: Question, body: bytes | AsyncIterable[bytes], times: Times, repeatable: bool
+    ) -> Answer:
         await self._pool.enter(origin, times.get("pool"))
         try:
-            answer = await self._ask(request, origin, times)
+            connection = self._pool.take(origin)
+            if connection is not None:
+                try:
+                    return await self._exchange(connection, question, body, times)
+                except StaleConnection as stale:
+                    # A body that is made while it is sent is gone.
+                    if not stale.untouched and not (repeatable and isinstance(body, bytes)):
+                        raise httpx.RemoteProtocolError(
+                            "the connection was closed before there was an answer"
+                        ) from None
+            connection = await self._pool.connect(origin, times.get("connect"))
+            return await self._exchange(connection, question, body, times)
         except BaseException:
             self._pool.leave(origin)
             raise
-        extensions = {"http_version": answer.http_version, "reason_phrase": answer.reason}
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=answer, request=request, extensions=extensions
-        )
-
-    async def _ask(self, request: httpx.Request, origin: Origin, times: Mapping[str, float | None]) -> Answer:
-        connection = self._pool.take(origin)
-        if connection is not None:
-            try:
-                return await self._exchange(connection, request, times)
-            except StaleConnection as stale:
-                if not stale.untouched and not _may_repeat(request):
-                    raise httpx.RemoteProtocolError("the connection was closed before there was an answer") from None
-        return await self._exchange(await self._pool.connect(origin, times.get("connect")), request, times)
 
     async def _exchange(
-        self, connection: Connection, request: httpx.Request, times: Mapping[str, float | None]
+        self, connection: Connection, question: Question, body: bytes | AsyncIterable[bytes], times: Times
     ) -> Answer:
         try:
-            return await connection.exchange(request, partial(self._pool.release, connection), times)
+            return await connection.exchange(question, body, partial(self._pool.release, connection), times)
         except BaseException:
             connection.close()
             raise
 
-    def _other(self, scheme: str, host: str, port: int | None) -> httpx.AsyncHTTPTransport | None:
+    def _other(self, origin: Origin) -> httpx.AsyncHTTPTransport | None:
         """httpx's own transport, where the question is not ours to ask."""
+        scheme, host, port = origin
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        authority = f"[{host}]:{port or _PORTS[scheme]}" if ":" in host else f"{host}:{port or _PORTS[scheme]}"
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if proxy is not None and urllib.request.proxy_bypass(authority):
             proxy = None
         if proxy is None and not (self._http2 and scheme == "https"):
@@ -130,14 +192,35 @@ class TrioTransport(httpx.AsyncBaseTransport):
             await other.aclose()
 
 
-def _may_repeat(request: httpx.Request) -> bool:
-    if request.method not in IDEMPOTENT and not request.extensions.get(REPLAYABLE):
-        return False
-    try:
-        request.content  # noqa: B018  a body that is made while it is sent is gone
-    except httpx.RequestNotRead:
-        return False
-    return True
+class _Foreign:
+    """An answer that httpx's own transport gave."""
+
+    ready = False
+
+    def __init__(self, response: httpx.Response) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self.status = response.status_code
+        self.headers = response.headers.raw
+        self._stream = response.stream
+        self._pieces = aiter(response.stream)
+
+    def __aiter__(self) -> _Foreign:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        # Other than ours, this one waits.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+            await self._stream.aclose()
+
+
+def _origin(url: httpx.URL) -> Origin:
+    scheme, host = url.scheme, url.raw_host.decode("ascii")
+    if scheme not in _PORTS or not host:
+        raise httpx.UnsupportedProtocol(f"cannot connect to {scheme}:")
+    return scheme, host, url.port or _PORTS[scheme]
 
 
 def _environment_proxies() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,9 @@ CLOSE_TIMEOUT = 2.0
 
 DEFAULT_NAMES = frozenset({"", "auto", "default"})
 """What a client says that must name a model and has no wish."""
+
+OURS = "uait"
+"""Whose routes and aliases are, in the list of models."""
 
 _log = logging.getLogger("uait.llm")
 
@@ -77,16 +80,40 @@ class Target:
         return f"{self.provider.name}/{self.model}"
 
 
+@attrs.frozen
+class Place:
+    """One of the places where a question may go.
+
+    Attributes:
+        keys: its provider under each of its keys.
+        n: which member of the route or list it comes from.
+    """
+
+    target: Target
+    keys: tuple[Provider, ...]
+    n: int = 0
+
+
+@attrs.frozen
+class Resolution:
+    """What an address stands for: at least one place, the preferred first. `route` is the route's name, where it is one."""
+
+    route: str | None
+    places: tuple[Place, ...]
+
+
 @attrs.define(eq=False)
 class Entry:
     """A provider in the catalog.
 
     Attributes:
+        others: the same provider under further API keys.
         optional: it is only looked for; while it does not answer it does not exist (a model server on its usual local port).
         absent: tells, before each question, that it cannot be there, so that nobody else is asked in its place.
     """
 
     provider: Provider
+    others: tuple[Provider, ...] = attrs.field(default=(), kw_only=True)
     optional: bool = False
     absent: Callable[[], Awaitable[bool]] | None = None
     models: tuple[Model, ...] | None = None
@@ -98,6 +125,11 @@ class Entry:
     def listed(self) -> bool:
         return not self.optional or self.models is not None
 
+    @property
+    def keys(self) -> tuple[Provider, ...]:
+        """The provider under each of its keys."""
+        return (self.provider, *self.others)
+
 
 class Catalog:
     """Use `open_catalog`.
@@ -106,6 +138,8 @@ class Catalog:
         deadline: seconds that a list may be waited for; whoever is slower is shown as last known, marked stale.
         ttl: seconds that a list is good.
         retry: seconds after which a provider is asked again that failed.
+        aliases: further names of models and routes.
+        routes: names that stand for several models, the preferred first; one named `default` is what clients get that have no wish.
     """
 
     def __init__(
@@ -117,6 +151,8 @@ class Catalog:
         deadline: float = 2.0,
         ttl: float = 60.0,
         retry: float = 5.0,
+        aliases: Mapping[str, str] = {},
+        routes: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self._entries = {entry.provider.name: entry for entry in entries}
         self._nursery = nursery
@@ -124,6 +160,8 @@ class Catalog:
         self._deadline = deadline
         self._ttl = ttl
         self._retry = retry
+        self._aliases = aliases
+        self._routes = routes
 
     async def listing(self) -> Listing:
         """Every model, asking for the lists that are due. Takes at most the deadline, and nothing where all are fresh or hang."""
@@ -144,57 +182,123 @@ class Catalog:
             )
             stale = not fresh or trio.current_time() - entry.asked > self._ttl
             models += [_listed(name, model, available=fresh, stale=stale) for model in found]
-        return Listing(tuple(models), statuses)
+        return Listing((*models, *self._named(models)), statuses)
+
+    def _named(self, models: list[ListedModel]) -> Iterator[ListedModel]:
+        """Routes and aliases, for programs that let people choose from the list."""
+        for name in (*self._routes, *self._aliases):
+            members = {member for _, member in self._members(name)}
+            found = [model for model in models if model.id in members or model.name in members]
+            if found:
+                status = "available" if any(model.status == "available" for model in found) else "unavailable"
+                yield attrs.evolve(found[0], id=name, provider=OURS, name=name, status=status)
 
     async def resolve(self, address: str | None, capability: Capability = Capability.CHAT) -> Target:
-        """Find the model that `address` means.
+        """The preferred one of the models that `address` means; see `resolve_all`."""
+        return (await self.resolve_all(address, capability)).places[0].target
+
+    async def resolve_all(self, address: str | None, capability: Capability = Capability.CHAT) -> Resolution:
+        """Find the models that `address` means.
 
         Args:
-            address: `provider/model` exactly as it stands, without looking at lists; or a model's name, which the first provider that lists it gets; or a provider's name, for its first model; or nothing,
-                `auto` or `default` for the default model.
+            address: `provider/model` exactly as it stands, without looking at lists; or a route, an alias, or several of all these separated by commas, which no model has in its name; or a model's name, for every provider that lists
+                it; or a provider's name, for its first model; or nothing, `auto` or `default` for the default model.
 
         Raises:
             NotFound: nobody has it.
         """
         if address is None or address in DEFAULT_NAMES:
-            return await self._resolve_default(capability)
-        name, slash, model = address.partition("/")
-        entry = self._entries.get(name)
-        if entry is not None and slash and model:
-            return Target(entry.provider, model)
-        due = self._refresh_due()
-        target = self._find(address, capability)
-        if target is None:
-            await self._wait(due)
-            target = self._find(address, capability)
-        if target is None:
+            named = "default" in self._routes or "default" in self._aliases
+            address = "default" if named else self._default
+            if (address in DEFAULT_NAMES and not named) or capability is not Capability.CHAT:
+                return Resolution(None, (await self._default_place(capability),))
+        if (exact := self._exact(address)) is not None:
+            return Resolution(None, (exact,))
+        members = list(self._members(address))
+        found = self._find_all(members, capability)
+        if any(self._exact(member) is None and not any(self._find(member, n, capability)) for n, member in members):
+            # Somebody whose list is not known yet, or not any more, may have the others.
+            due = self._refresh_due()
+            if not found or any(entry.models is None and entry.error is None for entry in self._entries.values()):
+                await self._wait(due)
+                found = self._find_all(members, capability)
+        if not found:
             raise NotFound(
                 f"There is no model {address[:200]!r}: name 'auto' for the default one, or one that the list of models has.",
                 code="MODEL_NOT_FOUND",
             )
-        return target
+        return Resolution(self._route_of(address), found)
 
-    async def _resolve_default(self, capability: Capability) -> Target:
-        if self._default and self._default not in DEFAULT_NAMES and capability is Capability.CHAT:
-            return await self.resolve(self._default)
+    def outdated(self, provider: str) -> None:
+        """A provider does not know a model that it should have: ask it for its list again, unless that has only just been done."""
+        entry = self._entries.get(provider)
+        if entry is not None and trio.current_time() - entry.asked > self._retry:
+            entry.asked = -float("inf")
+            self._refresh_due()
+
+    async def _default_place(self, capability: Capability) -> Place:
         due = self._refresh_due()
         if any(entry.models is None and entry.error is None for entry in self._entries.values()):
             await self._wait(due)
         for entry in self._entries.values():
             model = _first(entry, capability)
             if model is not None:
-                return Target(entry.provider, model.id)
+                return Place(Target(entry.provider, model.id), entry.keys)
         raise NotFound(f"No provider has a model that can do {capability.value}.", code="MODEL_NOT_FOUND")
 
-    def _find(self, address: str, capability: Capability) -> Target | None:
+    def _exact(self, address: str, n: int = 0) -> Place | None:
+        name, slash, model = address.partition("/")
+        entry = self._entries.get(name)
+        if entry is None or not slash or not model or "," in model:
+            return None
+        return Place(Target(entry.provider, model), entry.keys, n)
+
+    def _route_of(self, address: str) -> str | None:
+        """The route that an address is, or that it is an alias of."""
+        seen = set()
+        while address in self._aliases and address not in seen and self._exact(address) is None:
+            seen.add(address)
+            address = self._aliases[address]
+        return address if address in self._routes and self._exact(address) is None else None
+
+    def _members(self, address: str) -> Iterator[tuple[int, str]]:
+        """What a route, an alias or a list stands for, each with its number at the outermost level."""
+        route = self._route_of(address)
+        outer = self._routes[route] if route is not None else [part.strip() for part in address.split(",")]
+        above = frozenset({route} if route is not None else ())
+        for n, member in enumerate(outer):
+            for each in self._flat(member, above):
+                yield n, each
+
+    def _flat(self, address: str, above: frozenset[str]) -> Iterator[str]:
+        """An address with nothing in it that stands for others. What stands for itself in the end is left out."""
+        if address in above and (address in self._aliases or address in self._routes):
+            return
+        if self._exact(address) is not None or not (address in self._aliases or address in self._routes):
+            yield address
+            return
+        inner = [self._aliases[address]] if address in self._aliases else self._routes[address]
+        for each in inner:
+            yield from self._flat(each, above | {address})
+
+    def _find_all(self, members: Sequence[tuple[int, str]], capability: Capability) -> tuple[Place, ...]:
+        found: dict[str, Place] = {}
+        for n, member in members:
+            exact = self._exact(member, n)
+            for place in (exact,) if exact is not None else self._find(member, n, capability):
+                found.setdefault(place.target.address, place)
+        return tuple(found.values())
+
+    def _find(self, address: str, n: int, capability: Capability) -> Iterator[Place]:
         entry = self._entries.get(address)
         if entry is not None:
             model = _first(entry, capability)
-            return Target(entry.provider, model.id) if model is not None else None
+            if model is not None:
+                yield Place(Target(entry.provider, model.id), entry.keys, n)
+            return
         for entry in self._entries.values():
             if any(model.id == address for model in entry.models or ()):
-                return Target(entry.provider, address)
-        return None
+                yield Place(Target(entry.provider, address), entry.keys, n)
 
     def _refresh_due(self) -> list[trio.Event]:
         """Ask everybody whose list is due, each at most once at a time; what to wait for. Who hangs already is not waited for again."""
@@ -255,8 +359,8 @@ async def open_catalog(entries: Sequence[Entry], **options: Any) -> AsyncIterato
         finally:
             nursery.cancel_scope.cancel(reason="the catalog is closed")
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
-                for entry in entries:
-                    await entry.provider.aclose()
+                for provider in [key for entry in entries for key in entry.keys]:
+                    await provider.aclose()
 
 
 def _first(entry: Entry, capability: Capability) -> Model | None:

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import orjson
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Dialect: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic"]
 
 CHARACTERS_A_TOKEN = 4
 """The rule of thumb behind every estimate; English prose comes near it, code and other scripts need more tokens."""
@@ -34,7 +36,7 @@ class Image:
 
 @attrs.frozen
 class OtherPart:
-    """A part that is passed on as it came (audio, files): only a provider of the dialect it came in understands it."""
+    """Any other part (audio, files), in the words of OpenAI's Chat Completions."""
 
     data: Mapping[str, Any]
 
@@ -49,6 +51,15 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments for dialects that have an object there. What is no object is kept as text where somebody can see it."""
+        try:
+            value = orjson.loads(self.arguments or "{}")
+        except orjson.JSONDecodeError:
+            value = None
+        return value if isinstance(value, dict) else {"invalid_arguments": self.arguments}
 
 
 @attrs.frozen
@@ -96,6 +107,23 @@ class ToolChoice:
 
 
 @attrs.frozen(kw_only=True)
+class Original:
+    """A request as its client wrote it, for a provider that speaks the same dialect: it can be handed on, instead of being said again in other words.
+
+    Attributes:
+        shown: the name of the model to answer with; empty for the provider's `name/model`.
+        headers: those of the client's that belong to the dialect, by their names in lower case.
+        needs: what no translation has; a provider of another dialect refuses it.
+    """
+
+    dialect: Dialect
+    body: Mapping[str, Any]
+    shown: str = ""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class GenerateRequest:
     """A question to one model of one provider.
 
@@ -106,6 +134,7 @@ class GenerateRequest:
         max_tokens: at most so many tokens of answer.
         stream: whether the answer is wanted as it is made. Where not, a provider may fetch it in one piece.
         extra: further parameters under the names of OpenAI's Chat Completions, for providers that know them.
+        original: the client's own words, where it spoke a dialect that providers speak, too.
     """
 
     model: str
@@ -120,6 +149,7 @@ class GenerateRequest:
     response_format: Mapping[str, Any] | None = None
     stream: bool = True
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+    original: Original | None = None
 
 
 @attrs.frozen
@@ -156,6 +186,8 @@ class Chunk:
         finish: why the answer ended; in the last chunk that says anything but `usage`.
         usage: counted so far; a later one replaces an earlier one.
         logprobs: as OpenAI gives them, passed through.
+        raw: the provider's own event for this step, in the dialect of the request's `original`: to be sent in place of anything made of the other fields. Whoever hands chunks on hands on those, too, that have nothing else.
+        body: the same, of an answer that was not streamed.
     """
 
     text: str = ""
@@ -165,6 +197,8 @@ class Chunk:
     finish: FinishReason | None = None
     usage: Usage | None = None
     logprobs: Any = None
+    raw: bytes | None = None
+    body: bytes | None = None
 
     @property
     def meaningful(self) -> bool:
@@ -174,11 +208,12 @@ class Chunk:
 
 @attrs.define
 class Collected:
-    """An answer as far as it has come. Feed it with `add`."""
+    """An answer as far as it has come. Feed it with `add`. For `body` see `Chunk`."""
 
     finish: FinishReason | None = None
     usage: Usage | None = None
     logprobs: Any = None
+    body: bytes | None = None
     _text: list[str] = attrs.field(factory=list)
     _reasoning: list[str] = attrs.field(factory=list)
     _refusal: list[str] = attrs.field(factory=list)
@@ -199,6 +234,8 @@ class Collected:
             self.usage = chunk.usage
         if chunk.logprobs is not None:
             self.logprobs = _join_logprobs(self.logprobs, chunk.logprobs)
+        if chunk.body is not None:
+            self.body = chunk.body
 
     @property
     def text(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
 from uait.errors import BadRequest
-from uait.llm.messages import Chunk, GenerateRequest, Image, OtherPart, Usage
+from uait.llm.messages import Chunk, Dialect, GenerateRequest, Image, OtherPart, Usage
 
 
 class Capability(enum.StrEnum):
@@ -82,8 +82,43 @@ class Provider(Protocol):
         """Close every connection."""
 
 
+@runtime_checkable
+class SpeaksDialects(Protocol):
+    """A provider that can take some clients' requests as they stand.
+
+    For a request whose `original` is in one of its `dialects` it sends that, with its own name of the model and nothing else changed, and every chunk has `raw`, or the only one `body`.
+    """
+
+    @property
+    def dialects(self) -> Collection[Dialect]:
+        """The dialects in which it is asked itself."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A provider that can tell how long a prompt is before it is asked for an answer."""
+
+    async def count_tokens(self, request: GenerateRequest) -> int:
+        """The tokens of the prompt, as the model counts them."""
+
+
+def hands_on(provider: Provider, request: GenerateRequest) -> bool:
+    """Whether the provider takes the client's own words."""
+    original = request.original
+    return original is not None and isinstance(provider, SpeaksDialects) and original.dialect in provider.dialects
+
+
+def unsupported(provider: str, what: str) -> BadRequest:
+    """A refusal of what the provider, of this name, cannot do."""
+    return BadRequest(
+        f"The provider {provider!r} {what}; choose a model of another provider.", code="UNSUPPORTED_BY_PROVIDER"
+    )
+
+
 def check_capabilities(provider: Provider, request: GenerateRequest) -> None:
     """Raise a `BadRequest` that names what the provider cannot do of what the request needs."""
+    if hands_on(provider, request):
+        return
     needs: dict[Capability, str] = {}
     if request.tools:
         needs[Capability.TOOLS] = "call tools"
@@ -96,17 +131,65 @@ def check_capabilities(provider: Provider, request: GenerateRequest) -> None:
             elif isinstance(part, OtherPart):
                 needs[Capability.ATTACHMENTS] = "read attachments"
     missing = [what for capability, what in needs.items() if capability not in provider.capabilities]
+    if request.original is not None:
+        missing += [f"take {what}" for what in request.original.needs]
     if missing:
-        raise BadRequest(
-            f"The provider {provider.name!r} cannot {' or '.join(missing)}; choose a model of another provider.",
-            code="UNSUPPORTED_BY_PROVIDER",
-        )
+        raise unsupported(provider.name, f"cannot {' or '.join(missing)}")
 
 
 def check_embeddings(provider: Provider) -> None:
     """Raise a `BadRequest` where the provider has no embeddings."""
     if Capability.EMBEDDINGS not in provider.capabilities:
-        raise BadRequest(
-            f"The provider {provider.name!r} cannot make embeddings; choose a model of another provider.",
-            code="UNSUPPORTED_BY_PROVIDER",
-        )
+        raise unsupported(provider.name, "cannot make embeddings")
+
+
+_NO_EFFECT = frozenset(
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+"""Parameters that change nothing of what is answered; a provider that does not know them may be asked without."""
+
+_DEFAULTS: Mapping[str, Any] = {
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "logprobs": False,
+    "modalities": ["text"],
+    "parallel_tool_calls": True,
+    "presence_penalty": 0,
+    "top_logprobs": 0,
+}
+"""What goes without saying, and may be said."""
+
+
+class Extras:
+    """A request's `extra` for a provider of another dialect: it takes out what it knows, and what is left is refused, not dropped."""
+
+    def __init__(self, provider: str, request: GenerateRequest) -> None:
+        self._provider = provider
+        self._left = {
+            name: value
+            for name, value in request.extra.items()
+            if value is not None and not (name in _DEFAULTS and value == _DEFAULTS[name])
+        }
+
+    def take(self, name: str) -> Any:
+        """The parameter, or None."""
+        return self._left.pop(name, None)
+
+    def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Those there are of `names`, which gives each its other name."""
+        return {theirs: self._left.pop(ours) for ours, theirs in names.items() if ours in self._left}
+
+    def check(self) -> None:
+        """Raise a `BadRequest` that names what nobody has taken."""
+        left = sorted(name for name in self._left if name not in _NO_EFFECT)
+        if left:
+            raise unsupported(self._provider, f"does not know {', '.join(left)[:500]}")

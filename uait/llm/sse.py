@@ -15,9 +15,10 @@ class EventTooLarge(Exception):
     """One event is over the limit. The parser keeps nothing of it and must not be fed again."""
 
 
-@attrs.frozen
+# Not frozen: a frozen class costs three times as much to make, and one is made for every token.
+@attrs.define
 class ServerSentEvent:
-    """One event. `data` is what its data lines hold, joined by newlines; UTF-8, not decoded."""
+    """One event, not to be changed. `data` is what its data lines hold, joined by newlines; UTF-8, not decoded."""
 
     data: bytes
     event: str = ""
@@ -81,9 +82,10 @@ class SSEParser:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
         return events
 
-    def rest(self) -> bytes:
-        """What came after the last complete event. At the end of a stream the standard says to throw it away; some servers put their error there."""
-        return bytes(self._buffer)
+    def end(self) -> list[ServerSentEvent]:
+        """What came after the last complete event. The standard says to throw it away; some servers leave out the last blank line, and some put their error there, not even as an event."""
+        rest = bytes(self._buffer).strip()
+        return [ServerSentEvent(rest)] if rest[:1] in (b"{", b"[") else self.feed(b"\n\n")
 
 
 def _parse(block: bytes) -> ServerSentEvent | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -41,6 +42,16 @@ _STATUS_BY_TYPE = {
     "insufficient_quota": 429,
     "timeout_error": 504,
     "overloaded_error": 529,
+    # Google's words
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
 
 
@@ -108,7 +119,9 @@ def from_transport(provider: str, error: httpx.HTTPError) -> APIError:
 def from_status(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> APIError:
     """Translate an HTTP answer of 400 or above. `body` may be anything: JSON of several shapes, text, HTML, nothing."""
     payload = _json(body)
-    return _translate(provider, status, _kind(payload), _message(payload, body), retry_after(headers))
+    wait = retry_after(headers)
+    kind = _kind(payload)
+    return _translate(provider, status, kind, _message(payload, body), _delay(payload) if wait is None else wait)
 
 
 def from_frame(provider: str, error: Any) -> APIError:
@@ -118,7 +131,7 @@ def from_frame(provider: str, error: Any) -> APIError:
     status = int(code) if isinstance(code, int | str) and str(code).isascii() and str(code).isdigit() else 0
     if not 400 <= status < 600:
         status = next((_STATUS_BY_TYPE[word] for word in kind if word in _STATUS_BY_TYPE), 502)
-    return _translate(provider, status, kind, _message({"error": error}, b""), None)
+    return _translate(provider, status, kind, _message({"error": error}, b""), _delay({"error": error}))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -142,7 +155,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _translate(provider: str, status: int, kind: tuple[str, ...], message: str, wait: float | None) -> APIError:
     details = {"provider": provider, "status": status, "type": kind[0] if kind else None}
     said = f"The provider {provider!r} says: {message}" if message else f"The provider {provider!r} answered {status}."
-    if _NO_QUOTA.intersection(kind) or status == 402:
+    if "API_KEY_INVALID" in kind:
+        status = 401  # Google says 400
+    if _NO_QUOTA.intersection(kind) or (status == 402 and wait is None):
         # Waiting does not help, so no Retry-After; 429 is what callers of such an account know.
         return failed(TooManyRequests(said, code="INSUFFICIENT_QUOTA", retry_after=None, details=details))
     match status:
@@ -163,7 +178,7 @@ def _translate(provider: str, status: int, kind: tuple[str, ...], message: str, 
             return failed(DeadlineExceeded(said, code="UPSTREAM_TIMEOUT", details=details))
         case 413:
             return failed(PayloadTooLarge(said, details=details))
-        case 429:
+        case 402 | 429:
             return failed(TooManyRequests(said, retry_after=wait, details=details))
         case 503 | 529:
             return failed(Unavailable(said, code="PROVIDER_OVERLOADED", retry_after=wait, details=details))
@@ -183,11 +198,39 @@ def _json(body: bytes) -> Any:
 
 
 def _kind(payload: Any) -> tuple[str, ...]:
-    """The provider's own words for the kind of error: type, then code."""
+    """The provider's own words for the kind of error: type, then code, then what Google puts beside them."""
     error = payload.get("error") if isinstance(payload, dict) else None
     if not isinstance(error, dict):
         return ()
-    return tuple(word for word in (error.get("type"), error.get("code")) if isinstance(word, str) and word)
+    words = [error.get("type"), error.get("code"), error.get("status")]
+    for detail in _details(error):
+        words.append(detail.get("reason"))
+        violations = detail.get("violations")
+        if isinstance(violations, list) and any(map(_lasts, violations)):
+            words.append("insufficient_quota")
+    return tuple(word for word in words if isinstance(word, str) and word)
+
+
+def _lasts(violation: Any) -> bool:
+    """Whether a violated quota of Google's is a daily one, or none at all: waiting a minute does not help."""
+    if not isinstance(violation, dict):
+        return False
+    return "PerDay" in str(violation.get("quotaId")) or str(violation.get("quotaValue", "")) == "0"
+
+
+def _delay(payload: Any) -> float | None:
+    """Seconds to wait as Google says it: `RetryInfo` among an error's details, "46s"."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    for detail in _details(error) if isinstance(error, dict) else ():
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and re.fullmatch(r"\d{1,5}(\.\d{1,9})?s", delay, re.ASCII):
+            return float(delay[:-1])
+    return None
+
+
+def _details(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _message(payload: Any, body: bytes) -> str:

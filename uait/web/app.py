@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from quart.json.provider import JSONProvider
 from quart.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
@@ -25,12 +24,18 @@ from uait.web.identity import Authenticator
 from uait.web.local import TrustedOrigin, from_this_machine
 from uait.web.metrics import HTTPMetrics
 from uait.web.paths import IdConverter, is_under, request_path
-from uait.web.pipeline import Pipeline
+from uait.web.pipeline import Pipeline, is_plain
 from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from uait.kernel.service import Context
     from uait.web.describe import Handler
+
+
+KNOWN_PATHS = 256
+"""How many paths are remembered with what they lead to; `KNOWN_CHARACTERS` how long one may be."""
+
+KNOWN_CHARACTERS = 128
 
 
 class App(Pipeline):
@@ -71,6 +76,7 @@ class App(Pipeline):
         self._mounts: list[tuple[str, ASGIApp, bool]] = []
         self._error_formats: list[tuple[str, Render]] = []
         self._adapter = self.url_map.bind("localhost")
+        self._known: dict[tuple[str, str, bool], Rule | type[WerkzeugNotFound]] = {}
         self._edge = Edge(self)
         add_health_routes(self)
         _add_openapi_route(self)
@@ -130,8 +136,8 @@ class App(Pipeline):
             return
         exchange: Exchange = scope[EXCHANGE]
         try:
-            rule, arguments = self._adapter.match(
-                request_path(scope), scope.get("method", "GET"), return_rule=True, websocket=kind == "websocket"
+            rule, arguments = self._route(
+                request_path(scope), scope.get("method", "GET"), websocket=kind == "websocket"
             )
         except HTTPException as error:
             if isinstance(error, (WerkzeugNotFound, WebsocketMismatch)):
@@ -146,6 +152,33 @@ class App(Pipeline):
         # Quart would look for it again.
         exchange.match = (rule, arguments)
         await super().asgi_app(scope, receive, send)  # type: ignore[arg-type]
+
+    def _route(self, path: str, method: str, *, websocket: bool) -> tuple[Rule, dict[str, Any]]:
+        """The route of a request, and its arguments. What has no arguments is remembered, and what no route fits: looking through the map takes longer than a short handler.
+
+        Raises what werkzeug does.
+        """
+        key = (path, method, websocket)
+        known = self._known.get(key)
+        if isinstance(known, Rule):
+            return known, {}
+        if known is not None:
+            raise known
+        try:
+            rule, arguments = self._adapter.match(path, method, return_rule=True, websocket=websocket)
+        except WerkzeugNotFound:
+            self._remember(key, WerkzeugNotFound)
+            raise
+        if not arguments:
+            self._remember(key, rule)
+        return rule, dict(arguments)
+
+    def _remember(self, key: tuple[str, str, bool], found: Rule | type[WerkzeugNotFound]) -> None:
+        # Clients make up paths, and methods: neither their number nor their length is theirs to choose.
+        if len(key[0]) + len(key[1]) <= KNOWN_CHARACTERS:
+            if len(self._known) >= KNOWN_PATHS:
+                self._known.clear()
+            self._known[key] = found
 
     def _mounted(self, scope: Scope) -> tuple[ASGIApp, Scope, str] | None:
         path: str = scope["path"]
@@ -193,6 +226,7 @@ class App(Pipeline):
             self.view_functions[built_in] = view_func
         else:
             super().add_url_rule(rule, endpoint, view_func, *args, **options)
+            self._known.clear()
 
     async def handle_http_exception(self, *args: Any) -> Any:
         """Werkzeug's errors get our body, at the edge, where no handler is registered for them. (The arguments differ between Quart's lines.)"""
@@ -218,7 +252,7 @@ class App(Pipeline):
         if result is None:
             response = self.response_class(b"", status=204)
             response.headers.pop("Content-Type", None)
-        elif isinstance(result, (dict, list)) or attrs.has(type(result)):
+        elif is_plain(result):
             response = self.response_class(to_json(result), content_type="application/json")
         else:
             return await super().make_response((result, *rest) if rest else result)

@@ -19,8 +19,10 @@ from werkzeug.datastructures import Headers
 from uait.errors import PayloadTooLarge
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
+from uait.web.codec import to_json
 from uait.web.exchange import EXCHANGE, Exchange
 from uait.web.paths import request_path
+from uait.web.pipeline import is_plain
 
 if TYPE_CHECKING:
     from uait.web.app import App
@@ -48,6 +50,7 @@ class Body:
         self._too_large = length is not None and length > self._limit
         self._complete = False
         self._taken = 0
+        self._pieces: list[bytes] = []
         self._data: bytes | None = None
 
     def read_from(self, receive: Receive, exchange: Exchange) -> None:
@@ -85,8 +88,19 @@ class Body:
     async def read(self) -> bytes:
         """All of it. A second call gives the same bytes."""
         if self._data is None:
-            self._data = b"".join([piece async for piece in self])
+            async for piece in self:
+                self._pieces.append(piece)
+            self._data = b"".join(self._pieces)
+            self._pieces.clear()
         return self._data
+
+    async def begin(self) -> bool:
+        """Take the first piece. True where it is all: then `read` does not wait."""
+        if not self._complete and self._data is None:
+            async for piece in self:
+                self._pieces.append(piece)
+                break
+        return self._complete
 
     def clear(self) -> None:
         """Forget what was read."""
@@ -97,6 +111,13 @@ class Request(TrioRequest):
     """Quart's request, without the queue that its own body has."""
 
     body_class = Body  # type: ignore[assignment]
+
+    async def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:
+        # Nearly every body comes in one piece, and the cancel scope of Quart's timeout would cost more than taking it. For the first piece the server has a timeout of its own.
+        body: Any = self.body
+        if DISCONNECT in self.scope and cache and not (as_text or parse_form_data) and await body.begin():
+            return await body
+        return await super().get_data(cache, as_text, parse_form_data)
 
     @property
     def content_length(self) -> int | None:
@@ -146,8 +167,11 @@ class HTTPConnection:
         request = self._make_request(receive)
         # The context stays until the answer is out, so that generators see their request.
         async with app.request_context(request) as context:
-            response = await app.full_dispatch_request(context)
-            await self._send(response, send)
+            answer = await app.answer(context)
+            if is_plain(answer):
+                await self._send_json(to_json(answer), send)
+            else:
+                await self._send(answer, send)
 
     def _make_request(self, receive: Receive) -> Request:
         scope, app = self._scope, self._app
@@ -156,7 +180,7 @@ class HTTPConnection:
             scope.get("scheme", "http"),
             request_path(scope),
             scope["query_string"],
-            request_headers(scope),
+            RequestHeaders(scope),
             scope.get("root_path", ""),
             scope.get("http_version", "1.1"),
             scope,  # type: ignore[arg-type]
@@ -167,6 +191,11 @@ class HTTPConnection:
         body: Any = request.body
         body.read_from(receive, self._exchange)
         return request
+
+    async def _send_json(self, data: bytes, send: Send) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _send(self, response: Any, send: Send) -> None:
         start = {
@@ -205,12 +234,43 @@ async def _no_push(path: str, headers: Headers) -> None:
     pass
 
 
-def request_headers(scope: Scope) -> Headers:
-    """The request's headers as Quart wants them."""
-    client = scope.get("client")
-    headers = Headers()
-    # The first one counts: the address is the server's word, not a header that a client sent.
-    headers._list = [("Remote-Addr", client[0] if client else "<local>")]
-    # `add` looks for line breaks in every value, which a server has done; it would be a tenth of the request's cost.
-    headers._list += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    return headers
+class RequestHeaders(Headers):
+    """A request's headers as Quart wants them, read from the ASGI scope. Most handlers look at one or two, so the list is only made for who wants more."""
+
+    def __init__(self, scope: Scope) -> None:
+        client = scope.get("client")
+        # The first one counts: the address is the server's word, not a header that a client sent.
+        self._address: str = client[0] if client else "<local>"
+        self._raw: list[tuple[bytes, bytes]] = scope["headers"]
+        self._made: list[tuple[str, str]] | None = None
+
+    @property
+    def _list(self) -> list[tuple[str, str]]:
+        if self._made is None:
+            self._made = [("Remote-Addr", self._address)]
+            self._made += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw]
+        return self._made
+
+    @_list.setter
+    def _list(self, made: list[tuple[str, str]]) -> None:
+        self._made = made
+
+    def get(self, key: str, default: Any = None, type: Any = None) -> Any:  # type: ignore[override]
+        if self._made is not None or type is not None:
+            return super().get(key, default, type)
+        found = self._find(key)
+        return default if found is None else found
+
+    def __contains__(self, key: object) -> bool:
+        if self._made is not None or not isinstance(key, str):
+            return bool(super().__contains__(key))  # type: ignore[operator]
+        return self._find(key) is not None
+
+    def _find(self, key: str) -> str | None:
+        name = key.lower().encode("latin-1", "replace")
+        if name == b"remote-addr":
+            return self._address
+        for given, value in self._raw:
+            if given == name:
+                return value.decode("latin-1")
+        return None

@@ -6,6 +6,7 @@ error body of every failure, the log line and the metrics go out here.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -60,7 +61,8 @@ class Edge:
         self._longest = app.context.limits.request_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self._app.error_format(scope["path"]))
+        longest = self._longest if scope["type"] == "http" else math.inf
+        exchange = Exchange(scope, receive, send, self._app.error_format(scope["path"]), longest)
         scope[EXCHANGE] = exchange
         disconnect = scope.get(DISCONNECT)
         self._app.metrics.begin(scope)
@@ -121,12 +123,11 @@ class Edge:
         span, goes_on = child_span(traceparent)
         call = exchange.call = CallContext(exchange.request_id, who, span, tracestate if goes_on else "")
         budget = given.get(b"x-request-timeout-ms")
-        if scope["type"] == "http":
-            seconds = self._longest
-            if budget is not None:
-                exchange.timed = True
-                seconds = min(seconds, from_header(budget.decode("latin-1")))
-            exchange.cancel_scope.deadline = exchange.started + seconds
+        if budget is not None and scope["type"] == "http":
+            exchange.timed = True
+            seconds = from_header(budget.decode("latin-1"))
+            if seconds < self._longest:
+                exchange.cancel_scope.deadline = exchange.started + seconds
         return call
 
     def _identify(self, scope: Scope, given: dict[bytes, bytes]) -> Identity:

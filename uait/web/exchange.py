@@ -79,7 +79,8 @@ class Exchange:
         "verdict",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, render: Render) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, render: Render, longest: float = math.inf) -> None:
+        """`longest`: seconds that the app may take, unless the caller names less."""
         self.scope = scope
         self.render = render
         self.request_id = ""
@@ -87,7 +88,8 @@ class Exchange:
         self.route = ""
         self.match: tuple[Rule, Any] | None = None
         self.started = trio.current_time()
-        self.cancel_scope = trio.CancelScope()
+        # With its deadline from the beginning: setting one later costs as much as making the scope.
+        self.cancel_scope = trio.CancelScope(deadline=self.started + longest)
         self.mounted = False  # somebody else's app answers
         self.timed = False  # the caller has named a deadline
         self.status = 0
@@ -138,6 +140,11 @@ class Exchange:
         """Let it take as long as it wants, unless the caller named a deadline."""
         if not self.timed:
             self.cancel_scope.deadline = math.inf
+
+    @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return trio.current_time() - self.started
 
     @property
     def cause(self) -> APIError:

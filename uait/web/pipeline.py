@@ -6,11 +6,27 @@ Nothing is left out: hooks, signals and blueprints work as Quart documents them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import CO_COROUTINE
+from inspect import CO_COROUTINE, signature
 from typing import Any
 
-from quart.signals import appcontext_tearing_down, request_tearing_down
+import attrs
+from quart.signals import appcontext_tearing_down, request_finished, request_started, request_tearing_down
 from quart_trio import QuartTrio
+
+from uait.web.memo import memo
+
+_CONTEXT_FIRST = "ctx" in signature(QuartTrio.full_dispatch_request).parameters
+"""Whether Quart's steps take the context before everything else (from 0.23 on), or behind it, or not at all."""
+
+
+@memo
+def _is_plain(kind: type[Any]) -> bool:
+    return issubclass(kind, (dict, list)) or attrs.has(kind)
+
+
+def is_plain(result: object) -> bool:
+    """Whether what a handler returned is written as JSON, with 200 and no header of its own."""
+    return _is_plain(type(result))
 
 
 class Pipeline(QuartTrio):
@@ -22,6 +38,28 @@ class Pipeline(QuartTrio):
         if code is not None and code.co_flags & CO_COROUTINE:
             return func
         return super().ensure_async(func)
+
+    async def answer(self, context: Any) -> Any:
+        """What `full_dispatch_request` does; but a plain result that no hook wants to see is given as it is, since a `Response` around it takes longer than writing it."""
+        if request_started.receivers:
+            return await self.full_dispatch_request(context)
+        try:
+            result = await self.preprocess_request(context)
+            if result is None:
+                result = await self.dispatch_request(context)
+        except (Exception, BaseExceptionGroup) as error:
+            result = await self.handle_user_exception(*((context, error) if _CONTEXT_FIRST else (error,)))
+        if is_plain(result) and not self._is_finished_by_hooks(context):
+            return result
+        return await self.finalize_request(*((context, result) if _CONTEXT_FIRST else (result, context)))
+
+    def _is_finished_by_hooks(self, context: Any) -> bool:
+        return bool(
+            context._after_request_functions
+            or request_finished.receivers
+            or any(self.after_request_funcs.values())
+            or not self.session_interface.is_null_session(context.session)
+        )
 
     async def preprocess_request(self, *args: Any) -> Any:
         if self.before_request_funcs or self.url_value_preprocessors:

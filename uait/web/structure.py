@@ -321,6 +321,7 @@ def _instance(cls: type[Any]) -> Take:
             problems.append(Problem(where, "must be an object"))
             return data
         arguments: dict[str, Any] = {}
+        unchecked: list[tuple[int, Any, Any, str]] = []
         before = len(problems)
         for key, take_field, required, validator in compile_fields():
             if key in data:
@@ -328,18 +329,23 @@ def _instance(cls: type[Any]) -> Take:
                 path = f"{where}.{key}"
                 value = arguments[key] = take_field(data[key], path, problems)
                 if validator is not None and len(problems) == found:
-                    problems.extend(Problem(*violation) for violation in violations(validator, value, path))
+                    unchecked.append((found, validator, value, path))
             elif required:
                 problems.append(Problem(f"{where}.{key}", "is required"))
         if forbid:
             known = {key for key, *_ in compile_fields()}
             problems.extend(Problem(member(where, key), "is not known here") for key in data if key not in known)
-        if len(problems) > before:
-            return data
-        try:
-            return cls(**arguments)
-        except (ValueError, TypeError) as error:
-            problems.append(Problem(where, str(error.args[0]) if error.args else "is not valid"))
-            return data
+        reason = ""
+        if len(problems) == before:
+            try:
+                return cls(**arguments)
+            except (ValueError, TypeError) as error:
+                reason = str(error.args[0]) if error.args else "is not valid"
+        # attrs has run the validators, up to the first that fails. What every one of them says is only asked for where something is wrong, and stands in the order of the fields.
+        for place, validator, value, path in reversed(unchecked):
+            problems[place:place] = [Problem(*violation) for violation in violations(validator, value, path)]
+        if len(problems) == before:
+            problems.append(Problem(where, reason))
+        return data
 
     return take

@@ -16,7 +16,7 @@ from werkzeug.datastructures import Headers
 from uait.server.asgi import Message, Receive, Scope, Send
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.codec import from_json, to_json
-from uait.web.connection import request_headers
+from uait.web.connection import RequestHeaders
 from uait.web.exchange import EXCHANGE, Exchange
 from uait.web.paths import request_path
 
@@ -35,7 +35,7 @@ class WebSocket(Websocket):
             scope.get("scheme", "ws"),
             request_path(scope),
             scope["query_string"],
-            request_headers(scope),
+            RequestHeaders(scope),
             scope.get("root_path", ""),
             scope.get("http_version", "1.1"),
             scope,  # type: ignore[arg-type]

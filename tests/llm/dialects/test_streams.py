@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uait.errors import Unavailable
 from uait.llm.dialects import anthropic, openai_chat, openai_responses
+from uait.llm.dialects.anthropic_upstream import MessageReader
 from uait.llm.dialects.openai_upstream import AnswerReader
 from uait.llm.messages import Chunk, Collected, ToolCallDelta, Usage
+from uait.llm.providers.openai_responses import ResponseReader
+from uait.llm.recall import Recall
 from uait.llm.sse import SSEParser
 
 USAGE = Usage(11, 7, cached_tokens=3, reasoning_tokens=2)
@@ -57,17 +60,23 @@ def events(data: bytes) -> list[tuple[str, Any]]:
     return [(event.event, orjson.loads(event.data)) for event in SSEParser().feed(data) if event.data != b"[DONE]"]
 
 
-@given(answers())
-def test_openai_chat(chunks: list[Chunk]) -> None:
-    """Read back by our own reader of the same dialect."""
-    data = rendered(openai_chat.ChatStream("m", include_usage=True), chunks)
-    reader, again = AnswerReader("test"), Collected()
-    for event in SSEParser().feed(data):
+def read_back(reader: Any, stream: Any, chunks: list[Chunk]) -> Collected:
+    """By our own reader of the same dialect."""
+    again = Collected()
+    for event in SSEParser().feed(rendered(stream, chunks)):
         chunk = reader.event(event)
         if chunk is not None:
             again.add(chunk)
-    whole = collect(chunks)
     assert reader.done
+    return again
+
+
+@settings(deadline=None)
+@given(answers())
+def test_openai_chat(chunks: list[Chunk]) -> None:
+    """Read back by our own reader of the same dialect."""
+    again = read_back(AnswerReader("test"), openai_chat.ChatStream("m", include_usage=True), chunks)
+    whole = collect(chunks)
     assert (again.text, again.reasoning, again.tool_calls) == (whole.text, whole.reasoning, whole.tool_calls)
     assert (again.finish, again.usage) == (whole.finish, USAGE)
     body = openai_chat.render_answer(whole, USAGE, "m")
@@ -75,6 +84,7 @@ def test_openai_chat(chunks: list[Chunk]) -> None:
     assert (back.text, back.finish, back.usage) == (whole.text, whole.finish, USAGE)
 
 
+@settings(deadline=None)
 @given(answers())
 def test_anthropic(chunks: list[Chunk]) -> None:
     """Blocks follow one another, are numbered without gaps, and none is taken up again."""
@@ -104,7 +114,12 @@ def test_anthropic(chunks: list[Chunk]) -> None:
                 stop = data["delta"]["stop_reason"]
                 assert data["usage"]["output_tokens"] == 7
     assert closed
+    again = read_back(MessageReader("test", Recall(), None, streamed=True), anthropic.MessageStream("m", 5), chunks)
     whole = collect(chunks)
+    assert (again.text, again.reasoning, again.finish) == (whole.text, whole.reasoning, whole.finish)
+    assert [(call.id, call.name, call.input) for call in again.tool_calls] == [
+        (call.id, call.name, call.input) for call in whole.tool_calls
+    ]
     expected = anthropic.render_answer(whole, USAGE, "m")
     assert stop == expected["stop_reason"]
     texts = "".join(block["text"] for block in blocks if block["type"] == "text")
@@ -118,6 +133,7 @@ def test_anthropic(chunks: list[Chunk]) -> None:
     assert calls == [block for block in expected["content"] if block["type"] == "tool_use"]
 
 
+@settings(deadline=None)
 @given(answers())
 def test_openai_responses(chunks: list[Chunk]) -> None:
     """Deltas add up to what `done` says, and the last event has the whole response."""
@@ -143,7 +159,10 @@ def test_openai_responses(chunks: list[Chunk]) -> None:
         dict.fromkeys(final_id["id"] for final_id in final["output"])
     )
     assert {item["id"]: item for item in final["output"]} == items
+    again = read_back(ResponseReader("test", None, streamed=True), openai_responses.ResponseWriter(asked, "m"), chunks)
     whole = collect(chunks)
+    assert (again.text, again.reasoning, again.tool_calls) == (whole.text, whole.reasoning, whole.tool_calls)
+    assert (again.finish, again.usage) == (whole.finish, USAGE)
     texts = [item["content"][0]["text"] for item in final["output"] if item["type"] == "message"]
     assert "".join(texts) == whole.text
     calls = [

@@ -181,7 +181,9 @@ async def test_usage_is_added_up(running: Any) -> None:
     assert report["total"]["total_tokens"] == 48
     assert report["usage"][0] | {"day": ""} == {
         "day": "",
+        "user_id": None,
         "model": "mock/tokens",
+        "cost": None,
         "requests": 3,
         "prompt_tokens": 33,
         "completion_tokens": 15,

@@ -91,7 +91,10 @@ async def test_a_deadline_is_an_error_in_the_dialect(running: Any, path: str, st
 @pytest.mark.parametrize(
     ("path", "end"),
     [
-        ("/v1/chat/completions", 'data: {"error":{"message":"The request ran out of time'),
+        (
+            "/v1/chat/completions",
+            '"code":"deadline_exceeded"}}\n\ndata: [DONE]\n\n',
+        ),
         ("/v1/responses", "event: response.failed"),
         ("/v1/messages", "event: error"),
     ],

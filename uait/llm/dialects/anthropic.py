@@ -1,4 +1,4 @@
-"""Being asked in Anthropic's Messages dialect: its requests in our words, our answers, streams and errors in its."""
+"""Being asked in Anthropic's Messages dialect: our answers, streams, models and errors in its words."""
 
 from __future__ import annotations
 
@@ -10,21 +10,10 @@ import orjson
 
 from uait.errors import APIError
 from uait.llm.catalog import ListedModel
-from uait.llm.dialects.fields import Fields
 from uait.llm.messages import (
     Chunk,
     Collected,
-    GenerateRequest,
-    Image,
-    Message,
-    OtherPart,
-    Part,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
     Usage,
-    estimate_prompt_tokens,
 )
 from uait.storage.ids import new_id
 
@@ -33,11 +22,6 @@ _STOP: Mapping[str, str] = {
     "length": "max_tokens",
     "tool_calls": "tool_use",
     "content_filter": "refusal",
-}
-_MODES: Mapping[str, ToolChoice] = {
-    "auto": ToolChoice("auto"),
-    "any": ToolChoice("required"),
-    "none": ToolChoice("none"),
 }
 _ERRORS: Mapping[int, str] = {
     401: "authentication_error",
@@ -53,125 +37,9 @@ _ERRORS: Mapping[int, str] = {
 }
 
 
-def parse_request(data: Any, *, counting: bool = False) -> GenerateRequest:
-    """Read a request's JSON; its `model` is as the client named it.
-
-    Args:
-        counting: it is for `count_tokens`, which needs no `max_tokens`.
-
-    Raises:
-        ValidationFailed: with every problem.
-    """
-    fields = Fields(data)
-    system = _parts(fields, "system")
-    turns = [turn for item in fields.items("messages", required=True) for turn in _turns(item)]
-    max_tokens = fields.count("max_tokens")
-    if max_tokens is None and not counting and "max_tokens" not in fields:
-        fields.wrong("max_tokens", "is required")
-    metadata = fields.child("metadata")
-    user = metadata.text("user_id") if metadata else None
-    top_k = fields.count("top_k")
-    request = GenerateRequest(
-        model=fields.text("model") or "",
-        messages=(*((Message("system", system),) if system else ()), *turns),
-        temperature=fields.number("temperature", 0, 2),
-        top_p=fields.number("top_p", 0, 1),
-        max_tokens=max_tokens,
-        stop=fields.texts("stop_sequences"),
-        tools=fields.each("tools", _tool),
-        tool_choice=_tool_choice(fields),
-        stream=fields.flag("stream"),
-        extra=({"user": user} if user else {}) | ({"top_k": top_k} if top_k else {}),
-    )
-    fields.check()
-    return request
-
-
-def _parts(fields: Fields, key: str) -> tuple[Part, ...]:
-    content = fields.data.get(key)
-    if isinstance(content, str):
-        return (Text(content),) if content else ()
-    return tuple(part for item in fields.items(key) if (part := _part(item)) is not None)
-
-
-def _part(fields: Fields) -> Part | None:
-    match fields.required_text("type"):
-        case "text":
-            return Text(fields.required_text("text"))
-        case "image":
-            return _image(fields)
-        case "thinking" | "redacted_thinking":
-            return None  # the model's own notes; only who wrote them could read them
-        case _:
-            return OtherPart(fields.data)
-
-
-def _image(fields: Fields) -> Part:
-    source = fields.child("source")
-    if source is None:
-        fields.wrong("source", "is required")
-        return Text("")
-    if source.text("type") == "url":
-        return Image(source.required_text("url"))
-    return Image(f"data:{source.required_text('media_type')};base64,{source.required_text('data')}")
-
-
-def _turns(fields: Fields) -> Sequence[Message]:
-    """One of their turns is several of ours: each tool's result is a turn of its own, and stands before what the user adds."""
-    role = fields.required_text("role")
-    if role not in ("user", "assistant", "system"):
-        fields.wrong("role", "must be user or assistant")
-        return ()
-    if isinstance(fields.data.get("content"), str):
-        return (
-            Message(
-                "assistant" if role == "assistant" else "system" if role == "system" else "user",
-                _parts(fields, "content"),
-            ),
-        )
-    results: list[Message] = []
-    parts: list[Part] = []
-    calls: list[ToolCall] = []
-    for block in fields.items("content", required=role == "user"):
-        match block.text("type"):
-            case "tool_use":
-                arguments = orjson.dumps(block.data.get("input") or {}).decode()
-                calls.append(ToolCall(block.required_text("id"), block.required_text("name"), arguments))
-            case "tool_result":
-                call_id = block.required_text("tool_use_id")
-                results.append(Message("tool", _parts(block, "content") or (Text(""),), tool_call_id=call_id))
-            case _:
-                part = _part(block)
-                if part is not None:
-                    parts.append(part)
-    if role == "assistant":
-        return (Message("assistant", tuple(parts), tuple(calls)),)
-    return (*results, Message("user" if role == "user" else "system", tuple(parts))) if parts else results
-
-
-def _tool(fields: Fields) -> Tool:
-    kind = fields.text("type", "custom")
-    if kind != "custom":
-        fields.wrong("type", "must be custom: tools that Anthropic runs itself are not here")
-    fields.child("input_schema")
-    return Tool(fields.required_text("name"), fields.text("description"), fields.data.get("input_schema"))
-
-
-def _tool_choice(fields: Fields) -> ToolChoice | None:
-    choice = fields.child("tool_choice")
-    if choice is None:
-        return None
-    kind = choice.required_text("type")
-    if kind == "tool":
-        return ToolChoice("named", choice.required_text("name"))
-    if kind not in _MODES:
-        choice.wrong("type", "must be auto, any, tool or none")
-    return _MODES.get(kind)
-
-
-def count_tokens(request: GenerateRequest) -> dict[str, Any]:
-    """The answer of `count_tokens`. Nobody here has the model's tokenizer, and it says so."""
-    return {"input_tokens": estimate_prompt_tokens(request.messages, request.tools), "estimated": True}
+def render_count(tokens: int, *, estimated: bool) -> dict[str, Any]:
+    """The answer of `count_tokens`. Where nobody has the model's tokenizer, it says so."""
+    return {"input_tokens": tokens} | ({"estimated": True} if estimated else {})
 
 
 def render_usage(usage: Usage) -> dict[str, Any]:
@@ -206,19 +74,9 @@ def render_answer(answer: Collected, usage: Usage, model: str) -> dict[str, Any]
     if text := answer.text or answer.refusal:
         content.append({"type": "text", "text": text})
     content += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _object(call.arguments)}
-        for call in answer.tool_calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.input} for call in answer.tool_calls
     ]
     return _message(model, content, _STOP[answer.finish or "stop"], usage)
-
-
-def _object(arguments: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        value = None
-    # The dialect has no place for arguments that are not an object; the text is kept where somebody can see it.
-    return value if isinstance(value, dict) else {"invalid_arguments": arguments}
 
 
 class MessageStream:
@@ -239,6 +97,7 @@ class MessageStream:
         self._call: int | None = None
         self._held = Collected()
         self._holding = False
+        self._passed = False
 
     def start(self) -> bytes:
         """The first event."""
@@ -247,6 +106,9 @@ class MessageStream:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """The events of one step; b"" where it says nothing."""
+        if chunk.raw is not None:
+            self._passed = True
+            return chunk.raw
         events = b""
         if chunk.finish:
             self._stop = _STOP[chunk.finish]
@@ -264,6 +126,8 @@ class MessageStream:
 
     def end(self, usage: Usage) -> bytes:
         """The last events."""
+        if self._passed:
+            return b""
         events = self._close()
         if self._holding:
             events += self._texts(self._held.reasoning, self._held.text)

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from uait.errors import Problem, ValidationFailed
+from uait.llm.catalog import DEFAULT_NAMES
+from uait.llm.messages import Dialect, Original
 
 T = TypeVar("T")
 
 MAX_ITEMS = 10_000
 """Of any one list."""
 
+MAX_NEEDS = 8
+"""That are named to a client; one would do."""
+
 
 class Fields:
-    """One JSON object, and where it stands. What is wrong goes into `problems`, which all objects of one request share.
+    """One JSON object, and where it stands. All objects of one request share what is noted.
 
     A field that is null counts as left out, as the SDKs send it.
+
+    Attributes:
+        problems: what is wrong.
+        needs: what is right, and has no counterpart in any other dialect.
     """
 
-    def __init__(self, data: Any, path: str = "$", problems: list[Problem] | None = None) -> None:
-        self.problems = [] if problems is None else problems
+    def __init__(self, data: Any, path: str = "$", parent: Fields | None = None) -> None:
+        self.problems: list[Problem] = [] if parent is None else parent.problems
+        self.needs: list[str] = [] if parent is None else parent.needs
         self.path = path
         self.data: dict[str, Any] = {}
         if isinstance(data, dict):
@@ -34,6 +44,11 @@ class Fields:
     def wrong(self, key: str, message: str) -> None:
         """Note a problem with one field."""
         self.problems.append(Problem(f"{self.path}.{key}", message))
+
+    def only_here(self, what: str) -> None:
+        """Note that this object is something which cannot be said in another dialect."""
+        if len(self.needs) < MAX_NEEDS:
+            self.needs.append(f"{what[:100]} ({self.path})")
 
     def check(self) -> None:
         """Raise what has been found wrong.
@@ -89,7 +104,7 @@ class Fields:
 
     def child(self, key: str) -> Fields | None:
         """The object under `key`, where there is one."""
-        return Fields(self.data[key], f"{self.path}.{key}", self.problems) if key in self else None
+        return Fields(self.data[key], f"{self.path}.{key}", self) if key in self else None
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A string, or a list of them."""
@@ -114,4 +129,16 @@ class Fields:
         if not isinstance(value, list) or len(value) > MAX_ITEMS or (required and not value):
             self.wrong(key, f"must be a list of 1 to {MAX_ITEMS} objects" if required else "must be a list of objects")
             return ()
-        return [Fields(item, f"{self.path}.{key}[{n}]", self.problems) for n, item in enumerate(value)]
+        return [Fields(item, f"{self.path}.{key}[{n}]", self) for n, item in enumerate(value)]
+
+
+def original(dialect: Dialect, fields: Fields, headers: Mapping[str, str] = {}) -> Original:
+    """The request itself, for a provider of its dialect; once everything in it is read."""
+    model = fields.text("model") or ""
+    return Original(
+        dialect=dialect,
+        body=fields.data,
+        shown="" if model in DEFAULT_NAMES else model,
+        headers=headers,
+        needs=tuple(fields.needs),
+    )

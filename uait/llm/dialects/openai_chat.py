@@ -13,7 +13,7 @@ import orjson
 
 from uait.errors import APIError, ValidationFailed
 from uait.llm.catalog import ListedModel
-from uait.llm.dialects.fields import Fields
+from uait.llm.dialects.fields import Fields, original
 from uait.llm.messages import (
     Chunk,
     Collected,
@@ -93,7 +93,7 @@ def parse_request(data: Any) -> ChatRequest:
     )
     include_usage = stream_options.flag("include_usage") if stream_options else False
     fields.check()
-    return ChatRequest(question, include_usage)
+    return ChatRequest(attrs.evolve(question, original=original("openai-chat", fields)), include_usage)
 
 
 def _message(fields: Fields) -> Message:
@@ -135,7 +135,7 @@ def _part(fields: Fields) -> Part:
 
 
 def _tool_call(fields: Fields) -> ToolCall:
-    function = fields.child("function") or Fields({}, f"{fields.path}.function", fields.problems)
+    function = fields.child("function") or Fields({}, f"{fields.path}.function", fields)
     return ToolCall(fields.required_text("id"), function.required_text("name"), function.text("arguments") or "{}")
 
 
@@ -216,6 +216,7 @@ class ChatStream:
 
     def __init__(self, model: str, *, include_usage: bool) -> None:
         self._include_usage = include_usage
+        self._usage_passed = False
         head = {
             "id": f"chatcmpl-{new_id()}",
             "object": "chat.completion.chunk",
@@ -233,6 +234,9 @@ class ChatStream:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """The events of one step; b"" where it says nothing."""
+        if chunk.raw is not None:
+            self._usage_passed = self._usage_passed or chunk.usage is not None
+            return chunk.raw
         if chunk.text and not (chunk.tool_calls or chunk.finish or chunk.reasoning or chunk.refusal or chunk.logprobs):
             return self._text + orjson.dumps(chunk.text) + b'},"logprobs":null,"finish_reason":null}]}\n\n'
         delta: dict[str, Any] = {}
@@ -254,7 +258,7 @@ class ChatStream:
 
     def end(self, usage: Usage) -> bytes:
         """The last events."""
-        if not self._include_usage:
+        if not self._include_usage or self._usage_passed:
             return DONE
         head = self._head.replace(b'"usage":null', b'"usage":' + orjson.dumps(render_usage(usage)), 1)
         return head + b"]}\n\n" + DONE

@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from uait.errors import APIError
-from uait.llm.dialects.fields import Fields
+from uait.llm.dialects.fields import Fields, original
 from uait.llm.dialects.openai_chat import read_function
 from uait.llm.messages import (
     Chunk,
@@ -31,6 +31,9 @@ from uait.llm.messages import (
 from uait.storage.ids import new_id
 
 _PASSED_ON = ("user", "seed", "service_tier", "parallel_tool_calls", "prompt_cache_key", "safety_identifier")
+_ONLY_HERE = {"truncation": "disabled", "max_tool_calls": None}
+"""Parameters that no other dialect has, each with what goes without saying."""
+_FILE = ("file_data", "filename")
 _ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p", "tools", "tool_choice", "metadata", "user")
 
 
@@ -62,6 +65,10 @@ def parse_request(data: Any) -> ResponsesRequest:
     reasoning = fields.child("reasoning")
     effort = reasoning.text("effort") if reasoning else None
     extra = {key: fields.data[key] for key in _PASSED_ON if key in fields}
+    extra |= _written(fields)
+    for key, usual in _ONLY_HERE.items():
+        if fields.data.get(key) not in (None, usual):
+            fields.only_here(key)
     question = GenerateRequest(
         model=fields.text("model") or "",
         messages=(
@@ -78,6 +85,7 @@ def parse_request(data: Any) -> ResponsesRequest:
         extra=extra | ({"reasoning_effort": effort} if effort else {}),
     )
     fields.check()
+    question = attrs.evolve(question, original=original("openai-responses", fields))
     return ResponsesRequest(question, {key: fields.data.get(key) for key in _ECHOED})
 
 
@@ -119,8 +127,8 @@ def _item(fields: Fields) -> Message | None:
             return Message("tool", parts, tool_call_id=fields.required_text("call_id"))
         case "reasoning":
             return None  # the model's own notes; only who wrote them could read them
-        case _:
-            fields.wrong("type", "must be message, function_call, function_call_output or reasoning")
+        case kind:
+            fields.only_here(f"items of the type {kind!r}")
             return None
 
 
@@ -131,14 +139,38 @@ def _part(fields: Fields) -> Part:
         case "refusal":
             return Text(fields.required_text("refusal"))
         case "input_image":
+            if "file_id" in fields:
+                fields.only_here("files kept there")
+                return Text("")
             return Image(fields.required_text("image_url"), fields.text("detail"))
-        case _:
+        case "input_file" if "file_data" in fields:
+            return OtherPart({"type": "file", "file": {k: v for k, v in fields.data.items() if k in _FILE and v}})
+        case "input_audio":
             return OtherPart(fields.data)
+        case kind:
+            fields.only_here(f"parts of the type {kind!r}")
+            return Text("")
+
+
+def _written(fields: Fields) -> dict[str, Any]:
+    """How the text is to be written, under the names of Chat Completions."""
+    more: dict[str, Any] = {}
+    text = fields.child("text")
+    if text is not None and "verbosity" in text:
+        more["verbosity"] = text.text("verbosity")
+    top = fields.count("top_logprobs", low=0)
+    if top or "message.output_text.logprobs" in fields.texts("include"):
+        more["logprobs"] = True
+    if top:
+        more["top_logprobs"] = top
+    return more
 
 
 def _tool(fields: Fields) -> Tool:
-    if fields.required_text("type") not in ("function", ""):
-        fields.wrong("type", "must be function: tools that OpenAI runs itself are not here")
+    kind = fields.required_text("type")
+    if kind not in ("function", ""):
+        fields.only_here(f"tools of the type {kind!r}")
+        return Tool(kind)
     return read_function(fields)
 
 
@@ -150,6 +182,9 @@ def _tool_choice(fields: Fields) -> ToolChoice | None:
             return ToolChoice(mode)
         case {"type": "function", "name": str(name)}:
             return ToolChoice("named", name)
+        case {"type": str(kind)}:
+            fields.only_here(f"a choice of the type {kind!r}")
+            return None
         case _:
             fields.wrong("tool_choice", "must be auto, none, required, or name a function")
             return None
@@ -183,6 +218,7 @@ class ResponseWriter:
 
     def __init__(self, request: ResponsesRequest, model: str) -> None:
         self._sequence = 0
+        self._passed = False
         self._collected = Collected()
         self._items: list[_Item] = []
         self._head = {
@@ -218,11 +254,17 @@ class ResponseWriter:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """The events of one step; b"" where it says nothing."""
+        if chunk.raw is not None:
+            self._sequence += 1
+            self._passed = True
+            return chunk.raw
         self._collected.finish = chunk.finish or self._collected.finish
         return self._take(chunk)
 
     def end(self, usage: Usage) -> bytes:
         """The last events."""
+        if self._passed:
+            return b""
         events = b"".join(self._close(place) for place in range(len(self._items)))
         response = self._finished(usage)
         return events + self._event(f"response.{response['status']}", response=response)
@@ -233,8 +275,11 @@ class ResponseWriter:
         output = [item.render("incomplete") for item in self._items]
         told = {"code": "server_error" if error.http_status >= 500 else code, "message": message}
         response = {**self._head, "status": "failed", "error": told, "output": output, "usage": None}
-        return self._event("error", code=code, message=message, param=None) + self._event(
-            "response.failed", response=response
+        begun = b"" if self._sequence else self.start()
+        return (
+            begun
+            + self._event("error", code=code, message=message, param=None)
+            + self._event("response.failed", response=response)
         )
 
     def _finished(self, usage: Usage) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.messages import (
     Chunk,
@@ -66,7 +65,7 @@ def render_request(request: GenerateRequest, *, max_tokens_field: str = "max_tok
     if request.stop:
         body["stop"] = list(request.stop)
     if request.tools:
-        body["tools"] = [_render_tool(tool) for tool in request.tools]
+        body["tools"] = [render_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _render_choice(request.tool_choice)
     if request.response_format is not None:
@@ -103,7 +102,8 @@ def _render_part(part: Part) -> Mapping[str, Any]:
             return data
 
 
-def _render_tool(tool: Tool) -> dict[str, Any]:
+def render_tool(tool: Tool) -> dict[str, Any]:
+    """A tool as Chat Completions has it."""
     function: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
@@ -155,11 +155,15 @@ class AnswerReader:
         self._raise_error(payload, named_error=event.event == "error")
         return self._chunk(payload, "delta")
 
-    def incomplete(self) -> APIError | None:
-        """What is wrong where the stream has ended now: None where the answer had come to its end."""
-        if self.finish is not None:
-            return None
-        return upstream.broken(self._provider, "ended its answer before it was complete")
+    def end(self) -> Chunk | None:
+        """The stream has ended; what is to be said yet.
+
+        Raises:
+            APIError: the answer had not come to its end.
+        """
+        if self.finish is None:
+            raise upstream.broken(self._provider, "ended its answer before it was complete")
+        return None
 
     def whole(self, body: bytes) -> Chunk:
         """Read an answer that came in one piece.

@@ -30,8 +30,8 @@ MODEL = "retrieval"
 
 INTRODUCTION = "I am uait's offline assistant. I am not a language model: I only look up what was said before."
 CONNECT = (
-    "For real answers connect a model: start Ollama, LM Studio or another local server, or set OPENAI_API_KEY and start "
-    "uait again."
+    "For real answers connect a model: start Ollama, LM Studio or another local server, or set OPENAI_API_KEY or "
+    "ANTHROPIC_API_KEY and start uait again."
 )
 
 FOUND = 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,9 +16,10 @@ import trio
 from uait.errors import APIError
 from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader, read_usage, render_request
-from uait.llm.http import ProviderHTTP, pieces
-from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
-from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
+from uait.llm.http import Pieces, ProviderHTTP, field, pieces
+from uait.llm.messages import Chunk, Dialect, FinishReason, GenerateRequest, Usage, estimate_tokens
+from uait.llm.passing import pass_chat
+from uait.llm.provider import Capability, Embeddings, Model, check_capabilities, hands_on
 from uait.llm.sse import EventTooLarge, ServerSentEvent, SSEParser
 from uait.llm.upstream import Timeouts
 
@@ -46,10 +47,10 @@ class OpenAIProvider:
         base_url: what `/chat/completions` is put after; usually ends in `/v1`.
         key: sent as a bearer token; none where empty.
         timeouts: how long it may take.
-        transport: in place of our own, for tests.
     """
 
     capabilities = frozenset(Capability)
+    dialects: frozenset[Dialect] = frozenset({"openai-chat"})
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class OpenAIProvider:
         key: str = "",
         *,
         timeouts: Timeouts = Timeouts(),
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         self.timeouts = timeouts
@@ -66,7 +66,7 @@ class OpenAIProvider:
             "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
         )
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = ProviderHTTP(name, base_url, headers, timeouts, transport)
+        self._http = ProviderHTTP(name, base_url, headers, timeouts)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -78,20 +78,14 @@ class OpenAIProvider:
             raise upstream.broken(self.name, "sent no list of models")
         return tuple(_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str))
 
-    @asynccontextmanager
-    async def stream(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Chunk]]:
+    def stream(self, request: GenerateRequest) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         check_capabilities(self, request)
-        body = render_request(request, max_tokens_field=self._max_tokens_field)
-        started = trio.current_time()
-        total = started + self.timeouts.total
-        first = min(total, started + self.timeouts.first_token) if request.stream else total
-        async with self._http.ask("POST", "/chat/completions", body, deadline=first) as response:
-            media_type = response.headers.get("content-type", "")
-            # Some servers ignore `stream`, some say no type at all.
-            if "text/event-stream" in media_type or (request.stream and "json" not in media_type):
-                yield _Stream(self.name, pieces(response), self.timeouts, first=first, total=total)
-            else:
-                yield _Once(AnswerReader(self.name).whole(await self._http.whole(response, total)))
+        reader: AnswerReader
+        if request.original is not None and hands_on(self, request):
+            body, reader = pass_chat(self.name, request.original, request)
+        else:
+            body, reader = render_request(request, max_tokens_field=self._max_tokens_field), AnswerReader(self.name)
+        return ask_for_answer(self._http, "/chat/completions", body, request, reader)
 
     async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
@@ -108,6 +102,62 @@ class OpenAIProvider:
             raise upstream.broken(self.name, "sent embeddings that cannot be read") from None
         guess = Usage(prompt_tokens=sum(estimate_tokens(len(text)) for text in texts), estimated=True)
         return Embeddings(vectors, read_usage(answer.get("usage")) or guess)
+
+
+class Reader(Protocol):
+    """Makes chunks of what a provider sends; see `AnswerReader`."""
+
+    @property
+    def done(self) -> bool:
+        """Nothing more is to come, whether or not the connection ends."""
+
+    @property
+    def finish(self) -> FinishReason | None:
+        """Why the answer ended; what may follow then is not waited for long."""
+
+    def event(self, event: ServerSentEvent) -> Chunk | None: ...
+    def end(self) -> Chunk | None: ...
+    def whole(self, body: bytes) -> Chunk: ...
+
+
+class Framer(Protocol):
+    """Cuts what arrives into events; see `SSEParser`."""
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]: ...
+    def end(self) -> list[ServerSentEvent]: ...
+
+
+@asynccontextmanager
+async def ask_for_answer(
+    http: ProviderHTTP,
+    path: str,
+    body: Any,
+    request: GenerateRequest,
+    reader: Reader,
+    *,
+    framer: Callable[[], Framer] = SSEParser,
+    media_type: str = "text/event-stream",
+    headers: Mapping[str, str] | None = None,
+) -> AsyncIterator[AsyncIterator[Chunk]]:
+    """What every provider's `stream` does, whatever its words are.
+
+    Args:
+        media_type: of a stream that `framer` can cut.
+        headers: sent with this question.
+    """
+    started = trio.current_time()
+    total = started + http.timeouts.total
+    first = min(total, started + http.timeouts.first_token) if request.stream else total
+    reply = await http.ask("POST", path, body, deadline=first, headers=headers)
+    try:
+        sent = field(reply, b"content-type")
+        # Some servers ignore `stream`, some say no type at all.
+        if media_type in sent or (request.stream and "json" not in sent):
+            yield AnswerStream(reader, framer(), http.name, pieces(reply), http.timeouts, first=first, total=total)
+        else:
+            yield _Once(reader.whole(await http.whole(reply, total)))
+    finally:
+        await reply.aclose()
 
 
 class _Once:
@@ -127,19 +177,27 @@ class _Once:
         return chunk
 
 
-class _Stream:
+class AnswerStream:
     """An answer as it comes. Chunks that came together are handed out without a checkpoint between them."""
 
     def __init__(
-        self, provider: str, source: AsyncIterator[bytes], timeouts: Timeouts, *, first: float, total: float
+        self,
+        reader: Reader,
+        framer: Framer,
+        provider: str,
+        source: Pieces,
+        timeouts: Timeouts,
+        *,
+        first: float,
+        total: float,
     ) -> None:
         self._provider = provider
         self._source = source
         self._idle = timeouts.idle
         self._first: float | None = first
         self._total = total
-        self._parser = SSEParser()
-        self._reader = AnswerReader(provider)
+        self._parser = framer
+        self._reader = reader
         self._ready: deque[Chunk] = deque()
         self._failure: APIError | None = None
         self._over = False
@@ -166,7 +224,7 @@ class _Stream:
     async def _read(self) -> None:
         try:
             data = await self._receive()
-            events = self._rest() if data is None else self._parser.feed(data)
+            events = self._parser.end() if data is None else self._parser.feed(data)
             self._bytes += len(data or b"")
             if self._bytes > MAX_STREAM_BYTES:
                 raise EventTooLarge
@@ -176,11 +234,20 @@ class _Stream:
         self._take(events)
         if self._reader.done:
             self._over = True
-            with trio.move_on_after(END_TIMEOUT):
-                await self._skip_to_end()
+            await self._skip_to_end()
         elif data is None:
             self._over = True
-            self._failure = self._failure or self._reader.incomplete()
+            if self._failure is None:
+                self._end()
+
+    def _end(self) -> None:
+        try:
+            chunk = self._reader.end()
+        except APIError as error:
+            self._failure = error
+        else:
+            if chunk is not None:
+                self._ready.append(chunk)
 
     def _take(self, events: list[ServerSentEvent]) -> None:
         """Read events up to an error, which is raised after what came before it."""
@@ -199,12 +266,14 @@ class _Stream:
 
     async def _receive(self) -> bytes | None:
         """The next bytes, or None at the end."""
-        now = trio.current_time()
         finished = self._reader.finish is not None
-        deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
-        # Once for every token: no context managers made of generators here.
+        # Once for every token: no context managers made of generators here, and none at all where nothing is waited for.
         failure: APIError
         try:
+            if self._source.ready:
+                return await self._source.__anext__()
+            now = trio.current_time()
+            deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
             with trio.CancelScope(deadline=min(deadline, self._total)):
                 return await self._source.__anext__()
             failure = upstream.too_slow(self._provider, "did not go on with its answer")
@@ -216,15 +285,13 @@ class _Stream:
             return None
         raise failure
 
-    def _rest(self) -> list[ServerSentEvent]:
-        """What stood after the last blank line: a last event without one, or an error that is not even an event."""
-        rest = self._parser.rest().strip()
-        return [ServerSentEvent(rest)] if rest.startswith(b"{") else self._parser.feed(b"\n\n")
-
     async def _skip_to_end(self) -> None:
         try:
-            while True:
+            while self._source.ready:
                 await self._source.__anext__()
+            with trio.move_on_after(END_TIMEOUT):
+                while True:
+                    await self._source.__anext__()
         except (StopAsyncIteration, httpx.HTTPError):
             pass
 

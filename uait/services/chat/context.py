@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from uait.llm.catalog import Target
 from uait.llm.messages import GenerateRequest, Message, Role, message
 from uait.services.chat.model import ChatRequest, ContextMessage
 from uait.services.chat.store import Turn
@@ -24,12 +23,12 @@ def read_context(context: str | dict[str, Any] | list[ContextMessage] | None) ->
     return (message("system", f"Context of this conversation:\n{text}"),)
 
 
-def build_question(request: ChatRequest, target: Target, turn: Turn, memories: tuple[str, ...]) -> GenerateRequest:
+def build_question(request: ChatRequest, turn: Turn, memories: tuple[str, ...]) -> GenerateRequest:
     """Everything that a provider is asked with: instructions, context, what was said before, the user's message."""
     system = (message("system", turn.system),) if turn.system else ()
     history = tuple(message(_ROLES[role], content) for role, content in turn.history)
     return GenerateRequest(
-        model=target.model,
+        model=request.model or "auto",
         messages=(*system, *read_context(request.context), *history, message("user", request.message)),
         memories=memories,
         temperature=request.temperature,

@@ -5,23 +5,21 @@ They are stateless: nothing is stored but what was used. The gateway hands `/v1/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
-import trio
 from quart import Response, request
 
 from uait.errors import APIError, NotFound
-from uait.llm.catalog import DEFAULT_NAMES, Catalog, Target
-from uait.llm.dialects import anthropic, openai_chat, openai_responses
+from uait.llm.catalog import DEFAULT_NAMES, Catalog
+from uait.llm.dialects import anthropic, anthropic_request, openai_chat, openai_responses
 from uait.llm.messages import Chunk, Collected, GenerateRequest, Usage, estimate_prompt_tokens
-from uait.llm.provider import Capability, check_embeddings
-from uait.services.chat.usage import UsageRecorder
+from uait.llm.provider import Capability, CountsTokens
+from uait.llm.routing import Asked, Router
+from uait.services.chat.routing import conversation_of, label, route_headers
+from uait.storage import new_id
 from uait.web import App, describe, event_stream, json_body, query, user_id
-
-CLOSE_TIMEOUT = 2.0
 
 SPECIFIED_ELSEWHERE = {
     "/v1/chat/completions": "https://platform.openai.com/docs/api-reference/chat",
@@ -31,6 +29,15 @@ SPECIFIED_ELSEWHERE = {
     "/v1/messages/count_tokens": "https://docs.anthropic.com/en/api/messages-count-tokens",
 }
 """Paths whose bodies their vendors specify; `/openapi.json` points there instead of repeating half of it."""
+
+WITH_A_DIFFERENCE = {
+    "/v1/chat/completions": "`n` is 1.",
+    "/v1/responses": "Nothing is stored: no `previous_response_id`, `conversation`, `prompt` or `background`; `store` is false. Tools that OpenAI runs, and items by reference, are for providers that speak this dialect themselves; with others they are refused (400).",
+    "/v1/embeddings": "`input` is text, not tokens.",
+    "/v1/messages": "Tools that Anthropic runs, files by reference and `mcp_servers` are for providers that speak this dialect themselves; with others they are refused (400).",
+    "/v1/messages/count_tokens": "Where the provider does not count, `estimated` is true beside the number.",
+}
+"""What is not as the vendors specify it."""
 
 
 class Stream(Protocol):
@@ -44,32 +51,36 @@ class Stream(Protocol):
 class Answering:
     """Asks models, and counts what they used whatever becomes of the answer."""
 
-    def __init__(self, catalog: Catalog, recorder: UsageRecorder) -> None:
-        self._catalog = catalog
-        self._recorder = recorder
+    def __init__(self, router: Router) -> None:
+        self._router = router
 
-    async def resolve(self, question: GenerateRequest) -> tuple[Target, GenerateRequest]:
-        """Find the model, and put its provider's own name of it into the question."""
-        target = await self._catalog.resolve(question.model)
-        return target, attrs.evolve(question, model=target.model)
+    async def _ask(self, question: GenerateRequest, *, whole: bool) -> Asked:
+        plan = await self._router.plan(question.model)
+        conversation = conversation_of(question.extra)
+        return self._router.ask(plan, question, user_id(), new_id(), whole=whole, conversation=conversation)
 
-    async def whole(self, question: GenerateRequest) -> tuple[Collected, Usage, str]:
-        """Ask; the whole answer, what it used, and the name of the model to answer with."""
-        target, asked = await self.resolve(question)
+    async def whole(self, question: GenerateRequest, render: Callable[[Collected, Usage, str], Any]) -> Any:
+        """Ask for a whole answer; with headers that tell its way.
+
+        Args:
+            render: makes the body of the answer, what it used, and the name of the model to answer with; not asked where a provider of the dialect has given one.
+        """
+        asked = await self._ask(question, whole=True)
         answer = Collected()
-        refused = False
         try:
-            async with target.provider.stream(asked) as chunks:
-                async for chunk in chunks:
-                    answer.add(chunk)
-        except APIError:
-            refused = not (answer.text or answer.tool_calls)
-            raise
+            await asked.open()
+            async for chunk in asked:
+                answer.add(chunk)
+        except APIError as error:
+            raise label(error, asked) from error.__cause__
         finally:
-            usage = answer.counted(asked)
-            if not refused:
-                self._recorder.add(user_id(), target.address, usage)
-        return answer, usage, _shown(question.model, target)
+            usage = answer.counted(question)
+            asked.used(usage)
+            await asked.aclose()
+        headers = route_headers(asked)
+        if answer.body is not None:
+            return Response(answer.body, headers=headers, content_type="application/json")
+        return render(answer, usage, _shown(question.model, asked)), 200, headers
 
     async def stream(
         self,
@@ -83,45 +94,39 @@ class Answering:
             render: makes the renderer from the name of the model to answer with.
             farewell: see `event_stream`.
         """
-        target, asked = await self.resolve(question)
-        stream = render(_shown(question.model, target))
-        user = user_id()
-        events = _Events(stream, asked, lambda usage: self._recorder.add(user, target.address, usage))
-        await events.open(target)
-        return event_stream(events, farewell=farewell or getattr(stream, "failed", None))
+        asked = await self._ask(question, whole=False)
+        events = _Events(asked, question)
+        try:
+            await asked.open()
+            events.stream = stream = render(_shown(question.model, asked))
+            headers = route_headers(asked)
+        except BaseException as error:
+            await events.aclose()
+            if isinstance(error, APIError):
+                label(error, asked)
+            raise
+        return event_stream(events, headers=headers, farewell=farewell or getattr(stream, "failed", None))
 
 
 class _Events:
     """One streamed answer. Whoever has opened it closes it, also where it was never iterated."""
 
-    def __init__(self, stream: Stream, question: GenerateRequest, record: Callable[[Usage], None]) -> None:
-        self._stream = stream
-        self._question = question
-        self._record = record
-        self._collected = Collected()
-        self._stack = AsyncExitStack()
-        self._chunks: AsyncIterator[Chunk] | None = None
-        self._ready: Callable[[], list[Chunk]] = list
-        self._started = self._ended = False
+    stream: Stream
 
-    async def open(self, target: Target) -> None:
-        try:
-            self._chunks = await self._stack.enter_async_context(target.provider.stream(self._question))
-            self._ready = getattr(self._chunks, "ready", self._ready)
-        except trio.Cancelled:
-            self._record(self._collected.counted(self._question))
-            raise
+    def __init__(self, asked: Asked, question: GenerateRequest) -> None:
+        self._asked: Asked = asked
+        self._question = question
+        self._collected = Collected()
+        self._ready = asked.ready
+        self._started = self._ended = self._closed = False
 
     def __aiter__(self) -> _Events:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._started:
-            self._started = True
-            return self._stream.start()
-        if self._ended or self._chunks is None:
+        if self._ended or self._closed:
             raise StopAsyncIteration
-        async for chunk in self._chunks:
+        async for chunk in self._asked:
             data = self._take(chunk)
             # What came in one piece goes on in one piece.
             for more in self._ready():
@@ -129,25 +134,40 @@ class _Events:
             if data:
                 return data
         self._ended = True
-        return self._stream.end(self._collected.counted(self._question))
+        last = self._start() + self.stream.end(self._collected.counted(self._question))
+        if not last:
+            raise StopAsyncIteration
+        return last
+
+    def _start(self) -> bytes:
+        started, self._started = self._started, True
+        return b"" if started else self.stream.start()
 
     def _take(self, chunk: Chunk) -> bytes:
         self._collected.add(chunk)
-        return self._stream.chunk(chunk)
+        if chunk.raw is not None:
+            self._started = True  # by the provider itself
+        return self._start() + self.stream.chunk(chunk)
 
     async def aclose(self) -> None:
         """End the question at the provider, and count. Idempotent; bounded also where the caller is cancelled."""
-        if self._chunks is None:
-            return
-        self._chunks = None
-        self._record(self._collected.counted(self._question))
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
-            await self._stack.aclose()
+        if not self._closed:
+            self._closed = True
+            self._asked.used(self._collected.counted(self._question))
+            await self._asked.aclose()
 
 
-def _shown(asked: str, target: Target) -> str:
+def _shown(name: str, asked: Asked) -> str:
     """The model's name in an answer: as the client said it, or the real one where the client had no wish."""
-    return target.address if asked in DEFAULT_NAMES else asked
+    return asked.address if name in DEFAULT_NAMES else name
+
+
+def _dialects() -> dict[str, dict[str, str]]:
+    return {path: {"specified": url, "differs": WITH_A_DIFFERENCE[path]} for path, url in SPECIFIED_ELSEWHERE.items()}
+
+
+def _headers() -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -161,12 +181,12 @@ class ModelsQuery:
     before_id: str | None = None
 
 
-def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
+def add_dialects(app: App, catalog: Catalog, router: Router) -> None:
     """Give `app` the routes under `/v1`, with errors in each one's dialect."""
-    answering = Answering(catalog, recorder)
+    answering = Answering(router)
     app.errors_for("/v1", openai_chat.render_error)
     app.errors_for("/v1/messages", anthropic.render_error)
-    app.openapi_extensions.append(lambda document: document.update({"x-dialects": SPECIFIED_ELSEWHERE}))
+    app.openapi_extensions.append(lambda document: document.update({"x-dialects": _dialects()}))
 
     @app.post("/v1/chat/completions")
     @describe(hidden=True)
@@ -179,7 +199,7 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
                 lambda model: openai_chat.ChatStream(model, include_usage=asked.include_usage),
                 openai_chat.render_stream_error,
             )
-        return openai_chat.render_answer(*await answering.whole(asked.question))
+        return await answering.whole(asked.question, openai_chat.render_answer)
 
     @app.post("/v1/responses")
     @describe(hidden=True)
@@ -188,37 +208,42 @@ def add_dialects(app: App, catalog: Catalog, recorder: UsageRecorder) -> None:
         asked = openai_responses.parse_request(await json_body())
         if asked.question.stream:
             return await answering.stream(asked.question, lambda model: openai_responses.ResponseWriter(asked, model))
-        answer, usage, model = await answering.whole(asked.question)
-        return openai_responses.ResponseWriter(asked, model).answer(answer, usage)
+        return await answering.whole(
+            asked.question,
+            lambda answer, usage, model: openai_responses.ResponseWriter(asked, model).answer(answer, usage),
+        )
 
     @app.post("/v1/messages")
     @describe(hidden=True)
     async def messages() -> Any:
         """Anthropic's Messages."""
-        question = anthropic.parse_request(await json_body())
+        question = anthropic_request.parse_request(await json_body(), _headers())
         if question.stream:
             tokens = estimate_prompt_tokens(question.messages, question.tools)
             return await answering.stream(
                 question, lambda model: anthropic.MessageStream(model, tokens), anthropic.render_stream_error
             )
-        return anthropic.render_answer(*await answering.whole(question))
+        return await answering.whole(question, anthropic.render_answer)
 
     @app.post("/v1/messages/count_tokens")
     @describe(hidden=True)
     async def count_tokens() -> Any:
-        """Anthropic's count of a prompt's tokens, estimated."""
-        return anthropic.count_tokens(anthropic.parse_request(await json_body(), counting=True))
+        """Anthropic's count of a prompt's tokens: the provider's own where it has one, else an estimate."""
+        question = anthropic_request.parse_request(await json_body(), _headers(), counting=True)
+        target = await catalog.resolve(question.model)
+        asked = attrs.evolve(question, model=target.model)
+        if isinstance(target.provider, CountsTokens):
+            return anthropic.render_count(await target.provider.count_tokens(asked), estimated=False)
+        return anthropic.render_count(estimate_prompt_tokens(asked.messages, asked.tools), estimated=True)
 
     @app.post("/v1/embeddings")
     @describe(hidden=True)
     async def embeddings() -> Any:
         """OpenAI's embeddings, by providers that make some."""
         asked = openai_chat.parse_embeddings(await json_body())
-        target = await catalog.resolve(asked.model, Capability.EMBEDDINGS)
-        check_embeddings(target.provider)
-        answer = await target.provider.embed(target.model, asked.texts, asked.dimensions)
-        recorder.add(user_id(), target.address, answer.usage)
-        return openai_chat.render_embeddings(answer, asked, _shown(asked.model, target))
+        plan = await router.plan(asked.model, Capability.EMBEDDINGS)
+        answer, routed = await router.embed(plan, asked.texts, asked.dimensions, user_id(), new_id())
+        return openai_chat.render_embeddings(answer, asked, _shown(asked.model, routed)), 200, route_headers(routed)
 
     @app.get("/v1/models")
     @describe(returns=dict[str, Any], tags=("openai", "anthropic"))

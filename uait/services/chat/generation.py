@@ -7,14 +7,13 @@ bigger pieces; and the answer never waits for a viewer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 
 import trio
 
 from uait.errors import APIError, DeadlineExceeded
-from uait.llm.catalog import Target
 from uait.llm.messages import Chunk, Collected, GenerateRequest
+from uait.llm.routing import Asked
 from uait.services.chat.model import ChatAnswer
 from uait.services.chat.store import Turn
 
@@ -41,7 +40,7 @@ class Generation:
         user_id: str,
         turn: Turn,
         message_id: str,
-        target: Target,
+        asked: Asked,
         question: GenerateRequest,
         *,
         deadline: float,
@@ -51,7 +50,7 @@ class Generation:
         self.user_id = user_id
         self.turn = turn
         self.message_id = message_id
-        self.target = target
+        self.routed = asked
         self.question = question
         self.collected = Collected()
         self.answer: ChatAnswer | None = None
@@ -61,7 +60,6 @@ class Generation:
         self._background = background
         self._scope = trio.CancelScope(deadline=deadline)
         self._pieces: list[str] = []
-        self._characters = 0
         self._viewers = 0
         self._outcome: str | None = None
         self._accepted = False
@@ -73,11 +71,18 @@ class Generation:
         """Ask the provider and take in the answer, up to its end, its deadline, or `stop`. Never raises but when cancelled from outside."""
         try:
             with self._scope:
-                async with self.target.provider.stream(self.question) as chunks:
+                try:
+                    await self.routed.open()
                     self._accepted = True
                     self._announce()
-                    async for chunk in chunks:
+                    async for chunk in self.routed:
                         self._take(chunk)
+                        # What came in one piece is taken in one step.
+                        for more in self.routed.ready():
+                            self._take(more)
+                        self._announce()
+                finally:
+                    await self.routed.aclose()
                 self._outcome = self.collected.finish or "stop"
         except APIError as error:
             self._outcome, self.failure = "error", error
@@ -99,11 +104,6 @@ class Generation:
     def fail(self, error: APIError) -> None:
         """It failed in a way of our own."""
         self._outcome, self.failure = "error", error
-
-    @property
-    def asked(self) -> bool:
-        """Whether the provider may have worked on the question: it took it, or was not given the time to refuse."""
-        return self._accepted or self.failure is None
 
     @property
     def outcome(self) -> str:
@@ -151,20 +151,9 @@ class Generation:
             raise self.failure
         return answer
 
-    @contextmanager
-    def viewed(self) -> Iterator[None]:
+    def viewed(self) -> Viewing:
         """Be a viewer inside the block. Where the last one leaves before the end, the answer ends after the grace time, unless it goes on in the background."""
-        self._viewers += 1
-        self._scope.deadline = self._deadline
-        try:
-            yield
-        finally:
-            self._viewers -= 1
-            if not self._viewers and not self._background:
-                if self._grace:
-                    self._scope.deadline = min(self._deadline, trio.current_time() + self._grace)
-                else:
-                    self.stop("cancelled")
+        return Viewing(self)
 
     def pieces(self, after: int = 0) -> Pieces:
         """What comes after the first `after` characters, as it comes. For a viewer inside `viewed`."""
@@ -174,12 +163,35 @@ class Generation:
         self.collected.add(chunk)
         if text := chunk.text or chunk.refusal:
             self._pieces.append(text)
-            self._characters += len(text)
-            self._announce()
 
     def _announce(self) -> None:
         if self._changed:
             self._changed.unpark_all()
+
+
+class Viewing:
+    """A context manager; see `Generation.viewed`."""
+
+    __slots__ = ("_generation",)
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def __enter__(self) -> None:
+        generation = self._generation
+        generation._viewers += 1
+        if generation._scope.deadline != generation._deadline:  # to set one costs as much as a system call
+            generation._scope.deadline = generation._deadline
+
+    def __exit__(self, *_: object) -> None:
+        generation = self._generation
+        generation._viewers -= 1
+        if generation._viewers or generation._background or generation._outcome is not None:
+            return
+        if generation._grace:
+            generation._scope.deadline = min(generation._deadline, trio.current_time() + generation._grace)
+        else:
+            generation.stop("cancelled")
 
 
 class Pieces:

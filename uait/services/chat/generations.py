@@ -10,12 +10,11 @@ import trio
 
 from uait.calls import ServiceClient
 from uait.errors import APIError, InternalError, TooManyRequests, UaitError
-from uait.llm.catalog import Catalog
+from uait.llm.routing import Router
 from uait.services.chat.context import build_question
 from uait.services.chat.generation import Generation
 from uait.services.chat.model import ChatAnswer, ChatRequest, ChatSettings, TokenUsage
 from uait.services.chat.store import ChatStore
-from uait.services.chat.usage import UsageRecorder
 from uait.storage import new_id, utc_now
 
 BOOKKEEPING_TIMEOUT = 5.0
@@ -42,16 +41,14 @@ class Generations:
         self,
         nursery: trio.Nursery,
         store: ChatStore,
-        catalog: Catalog,
-        recorder: UsageRecorder,
+        router: Router,
         memory: ServiceClient,
         settings: ChatSettings,
         log: logging.Logger,
     ) -> None:
         self._nursery = nursery
         self._store = store
-        self._catalog = catalog
-        self._recorder = recorder
+        self._router = router
         self._memory = memory
         self._settings = settings
         self._log = log
@@ -100,7 +97,7 @@ class Generations:
         chosen = request.model
         if chosen is None and request.conversation_id is not None:
             chosen = await self._store.chosen_model(user_id, request.conversation_id)
-        target = await self._catalog.resolve(chosen)
+        plan = await self._router.plan(chosen)
         turn = await self._store.add_question(
             user_id,
             request.message,
@@ -113,12 +110,14 @@ class Generations:
         use_memory = settings.memory if request.memory is None else request.memory
         memories = await self._recall(request.message) if use_memory else ()
         deadline = trio.current_time() + (settings.background_timeout if request.background else settings.total_timeout)
+        question = build_question(request, turn, memories)
+        conversation = turn.conversation_id
         return Generation(
             user_id,
             turn,
             new_id(),
-            target,
-            build_question(request, target, turn, memories),
+            self._router.ask(plan, question, user_id, new_id(), conversation=conversation),
+            question,
             deadline=deadline if request.background else min(deadline, trio.current_effective_deadline()),
             grace=settings.resume_grace,
             background=request.background,
@@ -168,9 +167,7 @@ class Generations:
     async def _keep(self, generation: Generation) -> ChatAnswer:
         """Count and store what came of it."""
         answer = _outcome(generation)
-        if generation.asked:
-            usage = generation.collected.counted(generation.question)
-            self._recorder.add(generation.user_id, generation.target.address, usage)
+        generation.routed.used(generation.collected.counted(generation.question))
         if answer.finish_reason in _BROKEN_OFF and not answer.response:
             return answer
         metadata: dict[str, Any] = {
@@ -196,7 +193,7 @@ def _outcome(generation: Generation) -> ChatAnswer:
         conversation_id=generation.turn.conversation_id,
         message_id=generation.message_id,
         response=generation.text,
-        model=generation.target.address,
+        model=generation.routed.address,
         usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.estimated),
         user_message_id=generation.turn.message_id,
         finish_reason=generation.outcome,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, Literal
 
 import attrs
@@ -10,7 +12,8 @@ from attrs import validators
 
 from uait.llm.catalog import ListedModel, ProviderStatus
 from uait.llm.find import ProviderSettings
-from uait.web import Paging
+from uait.llm.routing import Price, RouteSettings, RoutingSettings, Trace
+from uait.web import Paging, decode_cursor
 
 MESSAGES_SHOWN = 100
 """How many messages of each conversation a list shows where it is asked for messages: the newest."""
@@ -31,6 +34,11 @@ class ChatSettings:
         generations: answers being made at once; `socket_generations` those of one WebSocket.
         local: whether to look for model servers on their usual ports of this machine.
         providers: further model servers by name, `[chat.providers.NAME]`.
+        aliases: further names of models and routes.
+        routes: names that stand for several models, `[chat.routes.NAME]`; `default` is what requests get that name none.
+        routing: how models are asked, `[chat.routing]`.
+        prices: what a million tokens cost, by `provider/model` or a pattern of it, `[chat.prices."PATTERN"]`.
+        operators: users who may see what others have used.
     """
 
     default_model: str = ""
@@ -48,6 +56,11 @@ class ChatSettings:
     socket_generations: int = attrs.field(default=16, validator=validators.ge(1))
     local: bool = True
     providers: Mapping[str, ProviderSettings] = attrs.field(factory=dict)
+    aliases: Mapping[str, str] = attrs.field(factory=dict)
+    routes: Mapping[str, RouteSettings] = attrs.field(factory=dict)
+    routing: RoutingSettings = RoutingSettings()
+    prices: Mapping[str, Price] = attrs.field(factory=dict)
+    operators: tuple[str, ...] = ()
 
 
 def _optional(validator: Any) -> Any:
@@ -233,34 +246,100 @@ class ModelList:
     providers: dict[str, ProviderStatus]
 
 
+class Grouping(enum.StrEnum):
+    """What usage is added up by."""
+
+    USER = "user"
+    MODEL = "model"
+    DAY = "day"
+
+
+@attrs.frozen(kw_only=True)
+class UsageQuery:
+    """Which usage.
+
+    Attributes:
+        group: added up by these, `day,model` where left out.
+        start, end: the first and the last day (UTC); without either the last 31 days with any.
+        model: only of this one, as `provider/model`.
+        user: of whom, for operators; `*` for everybody. Others see their own.
+        limit, cursor: a page of rows; the totals are always of all.
+    """
+
+    group: list[Grouping] = attrs.field(factory=lambda: [Grouping.DAY, Grouping.MODEL])
+    start: date | None = None
+    end: date | None = None
+    model: str | None = attrs.field(default=None, validator=_optional(validators.max_len(512)))
+    user: str | None = attrs.field(default=None, validator=_optional(validators.max_len(256)))
+    limit: int = attrs.field(default=1000, validator=validators.and_(validators.ge(1), validators.le(1000)))
+    cursor: str | None = attrs.field(default=None, validator=_optional(validators.max_len(1024)))
+
+    def after(self) -> Any:
+        """What the cursor holds, or None for the first page."""
+        return None if self.cursor is None else decode_cursor(self.cursor)
+
+
 @attrs.frozen(kw_only=True)
 class UsageRow:
-    """What one model used on one day (UTC). `estimated` of the requests had no count from the provider."""
+    """What was used, for one day (UTC), model and user; what it is not grouped by is null. `estimated` of the requests had no count from the provider.
 
-    day: str
-    model: str
+    Attributes:
+        cost: in the currency of the price table, of what has a price there; null where nothing has.
+    """
+
+    day: str | None
+    user_id: str | None
+    model: str | None
     requests: int
     prompt_tokens: int
     completion_tokens: int
     estimated: int
+    cost: float | None
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class UsageReport:
-    """What the user has used, the newest day first."""
+    """What was used, the newest day first, and the sum of all pages."""
 
     usage: list[UsageRow]
     total: TokenUsage
+    cost: float | None
+    next_cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExplainRequest:
+    """A question, as it would be sent to `/v1/chat/completions`. Only what routing looks at is read.
+
+    Attributes:
+        model: a model, a route, an alias, or several separated by commas; the default one where left out.
+        messages: the conversation, whose length costs are estimated from.
+        conversation_id: for routes that are sticky.
+    """
+
+    model: str = attrs.field(default="auto", validator=validators.max_len(512))
+    messages: list[dict[str, Any]] = attrs.field(factory=list)
+    max_tokens: int | None = attrs.field(
+        default=None, validator=_optional(validators.and_(validators.ge(1), validators.le(2**31 - 1)))
+    )
+    conversation_id: str | None = attrs.field(default=None, validator=_optional(validators.max_len(128)))
+
+
+@attrs.frozen(kw_only=True)
+class TracesQuery:
+    """How many traces."""
+
+    limit: int = attrs.field(default=20, validator=validators.and_(validators.ge(1), validators.le(200)))
+
+
+@attrs.frozen
+class TraceList:
+    """The newest traces of the user's questions, the newest first."""
+
+    traces: list[Trace]
 
 
 def title_of(message: str) -> str:
     """A conversation's title from its first message."""
     words = " ".join(message.split())
     return words if len(words) <= 80 else f"{words[:79].rstrip()}…"
-
-
-def report_usage(rows: list[UsageRow]) -> UsageReport:
-    """The rows and their sum."""
-    prompt, completion = sum(row.prompt_tokens for row in rows), sum(row.completion_tokens for row in rows)
-    estimated = any(row.estimated for row in rows)
-    return UsageReport(rows, TokenUsage(prompt, completion, prompt + completion, estimated))

@@ -8,13 +8,16 @@ from typing import Any
 import attrs
 from quart import request, websocket
 
+from uait.errors import APIError
 from uait.kernel.service import Context, service
 from uait.llm.catalog import open_catalog
 from uait.llm.find import find_providers
+from uait.llm.routing import Router
 from uait.llm.upstream import Timeouts
 from uait.server.asgi import ASGIApp
 from uait.services.chat.dialects import add_dialects
 from uait.services.chat.generations import Generations
+from uait.services.chat.ledger import Ledger
 from uait.services.chat.model import (
     ChatAnswer,
     ChatRequest,
@@ -29,10 +32,9 @@ from uait.services.chat.model import (
     ModelList,
     NewConversation,
     Stopped,
-    UsageReport,
-    report_usage,
 )
 from uait.services.chat.ports import OwnPorts
+from uait.services.chat.routing import add_routing, label, route_headers
 from uait.services.chat.store import MIGRATIONS, ChatStore
 from uait.services.chat.usage import UsageRecorder
 from uait.services.chat.viewing import View, resume
@@ -72,19 +74,34 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
     providers = find_providers(ctx.environ, settings.providers, local=settings.local, taken=own.has, timeouts=timeouts)
     async with (
         ctx.database(MIGRATIONS) as database,
-        open_catalog(providers, default=settings.default_model) as catalog,
+        open_catalog(
+            providers,
+            default=settings.default_model,
+            aliases=settings.aliases,
+            routes={name: each.models for name, each in settings.routes.items()},
+        ) as catalog,
     ):
-        store = ChatStore(database)
-        recorder = UsageRecorder(store, ctx.log, ctx.registry)
+        store, ledger = ChatStore(database), Ledger(database)
+        recorder = UsageRecorder(ledger, ctx.log, ctx.registry)
         ctx.nursery.start_soon(recorder.run, name="record usage")
-        generations = Generations(ctx.nursery, store, catalog, recorder, ctx.client("memory"), settings, ctx.log)
+        router = Router(
+            catalog,
+            ctx.nursery,
+            recorder.add,
+            routes=settings.routes,
+            settings=settings.routing,
+            prices=settings.prices,
+            total=settings.total_timeout,
+        )
+        generations = Generations(ctx.nursery, store, router, ctx.client("memory"), settings, ctx.log)
         ctx.add_health_check("database", database.check)
         ctx.add_health_fact(
             "providers", lambda: {name: attrs.asdict(each) for name, each in catalog.known().providers.items()}
         )
         ctx.add_health_fact("generations", lambda: generations.running)
         app = ctx.app()
-        add_dialects(app, catalog, recorder)
+        add_dialects(app, catalog, router)
+        add_routing(app, router, recorder, ledger, settings)
 
         @app.post("/chat")
         @describe(returns=ChatAnswer, streams=True)
@@ -100,11 +117,13 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
             try:
                 await generation.accepted()
                 if not (asked.stream or streaming):
-                    return await generation.finished()
-            except BaseException:
+                    return await generation.finished(), 200, route_headers(generation.routed)
+            except BaseException as error:
                 await view.aclose()
+                if isinstance(error, APIError):
+                    label(error, generation.routed)
                 raise
-            headers = {
+            headers = route_headers(generation.routed) | {
                 "X-Conversation-ID": generation.turn.conversation_id,
                 "X-Message-ID": generation.message_id,
             }
@@ -176,11 +195,5 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
             """Every model of every provider, as far as known within a short deadline."""
             found = await catalog.listing()
             return ModelList(list(found.models), len(found.models), dict(found.providers))
-
-        @app.get("/usage")
-        async def get_usage() -> UsageReport:
-            """The tokens that the user has used, by day and model, over the last 31 days with any."""
-            await recorder.stored()
-            return report_usage(await store.usage(user_id(), 31))
 
         yield app

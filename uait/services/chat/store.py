@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import apsw
@@ -20,7 +20,6 @@ from uait.services.chat.model import (
     ListQuery,
     NewConversation,
     StoredMessage,
-    UsageRow,
     title_of,
 )
 from uait.storage import Database, new_id, utc_now
@@ -62,6 +61,12 @@ MIGRATIONS = (
         PRIMARY KEY (user_id, day, model)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE usage ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+    UPDATE usage SET unpriced = requests;
+    CREATE INDEX usage_by_day ON usage (day);
+    """,
 )
 
 _CONVERSATION = "id, user_id, title, model, system, metadata, created_at, updated_at"
@@ -81,7 +86,7 @@ class Turn:
 
 
 class ChatStore:
-    """Conversations, messages and usage in SQLite. Another user's conversation is as one that does not exist."""
+    """Conversations and messages in SQLite. Another user's conversation is as one that does not exist."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -301,39 +306,6 @@ class ChatStore:
             "DELETE FROM conversation WHERE id = ? AND user_id = ?", (conversation_id, user_id)
         ):
             raise NotFound(NO_CONVERSATION)
-
-    async def add_usage(self, rows: Iterable[tuple[str, str, str, int, int, int, int]]) -> None:
-        """Add to what was used: (user, day, model, requests, prompt tokens, completion tokens, estimated)."""
-        rows = list(rows)
-
-        def write(connection: apsw.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, "
-                "prompt_tokens = prompt_tokens + excluded.prompt_tokens, estimated = estimated + excluded.estimated, "
-                "completion_tokens = completion_tokens + excluded.completion_tokens",
-                rows,
-            )
-
-        await self._database.write(write)
-
-    async def usage(self, user_id: str, days: int) -> list[UsageRow]:
-        """What the user used on the last days on which they used something."""
-        rows = await self._database.fetch_all(
-            "SELECT day, model, requests, prompt_tokens, completion_tokens, estimated FROM usage WHERE user_id = ?1 AND day IN "
-            "(SELECT DISTINCT day FROM usage WHERE user_id = ?1 ORDER BY day DESC LIMIT ?2) ORDER BY day DESC, model",
-            (user_id, days),
-        )
-        return [
-            UsageRow(
-                day=row[0],
-                model=row[1],
-                requests=row[2],
-                prompt_tokens=row[3],
-                completion_tokens=row[4],
-                estimated=row[5],
-            )
-            for row in rows
-        ]
 
 
 def _insert_message(

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from uait.errors import UaitError
 from uait.llm.messages import Usage
-from uait.services.chat.store import ChatStore
+from uait.services.chat.ledger import BILLION, Ledger
 from uait.storage import utc_now
 from uait.web.metrics import get_or_create
 
@@ -36,8 +36,8 @@ class UsageRecorder:
     A crash of the process loses what was not yet written, which is that time and a write's duration; stopping loses nothing.
     """
 
-    def __init__(self, store: ChatStore, log: logging.Logger, registry: CollectorRegistry) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, log: logging.Logger, registry: CollectorRegistry) -> None:
+        self._ledger = ledger
         self._log = log
         self._answers = get_or_create(Counter, registry, "uait_chat_answers", "Answers by models.", "provider")
         self._tokens = get_or_create(
@@ -47,11 +47,13 @@ class UsageRecorder:
         self._batch = _Batch()
         self._writing = _Batch()
 
-    def add(self, user_id: str, model: str, usage: Usage) -> None:
-        """Count one answer."""
+    def add(self, user_id: str, model: str, usage: Usage, requests: int = 1, cost: float | None = None) -> None:
+        """Count one answer, or with `requests=0` an attempt that did not become one. `cost` is None where it is not known."""
         batch = self._batch
-        sums = batch.sums.setdefault((user_id, utc_now()[:10], model), [0, 0, 0, 0])
-        for n, value in enumerate((1, usage.prompt_tokens, usage.completion_tokens, int(usage.estimated))):
+        sums = batch.sums.setdefault((user_id, utc_now()[:10], model), [0, 0, 0, 0, 0, 0])
+        billionths = 0 if cost is None else round(cost * BILLION)
+        counted = (requests, usage.prompt_tokens, usage.completion_tokens, int(usage.estimated))
+        for n, value in enumerate((*counted, billionths, int(cost is None and usage.total_tokens > 0))):
             sums[n] += value
         batch.arrived.set()
         # Not by model: a client can name any, and every one would stay.
@@ -63,7 +65,7 @@ class UsageRecorder:
                 self._tokens.labels(provider, "prompt"),
                 self._tokens.labels(provider, "completion"),
             )
-        for counter, value in zip(counters, (1, usage.prompt_tokens, usage.completion_tokens), strict=True):
+        for counter, value in zip(counters, counted[:3], strict=True):
             counter.inc(value)
 
     async def stored(self) -> None:
@@ -92,7 +94,7 @@ class UsageRecorder:
             # Shielded: a stop in the middle would lose it.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_TIMEOUT):
                 if batch.sums:
-                    await self._store.add_usage((*key, *values) for key, values in batch.sums.items())  # type: ignore[misc]
+                    await self._ledger.add_usage((*key, *values) for key, values in batch.sums.items())
         except UaitError as error:
             # A full disk must not stop answers; what was counted is in the log.
             self._log.error("%d usage records could not be stored: %s: %s", len(batch.sums), error, batch.sums)

@@ -98,7 +98,7 @@ class Socket:
             with generation.viewed():
                 if request_id in self._cancelled:
                     generation.stop()
-                turn, model = generation.turn, generation.target.address
+                turn, model = generation.turn, generation.routed.address
                 await self._tell(
                     "start",
                     request_id,

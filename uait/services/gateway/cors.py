@@ -12,7 +12,10 @@ from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
 from uait.web.local import from_this_machine
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-EXPOSED = b"X-Request-ID, Retry-After, WWW-Authenticate"
+EXPOSED = (
+    b"X-Request-ID, Retry-After, WWW-Authenticate, X-Route-Provider, X-Route-Model, X-Route-Attempts, X-Route-Upstream-Ms, "
+    b"X-Route-Added-Ms, X-Route-Trace"
+)
 MAX_AGE = b"600"
 
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")

@@ -1,0 +1,133 @@
+"""Handing on: where a client and a provider speak the same dialect, the client's request goes to the provider and the provider's bytes to the client, and only the model's name is changed.
+
+What passes is read all the same: for usage, for errors, and for what servers of this dialect do wrong, which is put right in the event where it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from uait.llm.dialects.openai_upstream import AnswerReader
+from uait.llm.messages import Chunk, GenerateRequest, Original, ToolCallDelta
+from uait.llm.sse import ServerSentEvent
+
+# Only a key can match: inside a string its quotes would have a backslash before them.
+_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+
+_LISTED = re.compile(rb'"content"\s*:\s*\[')
+
+
+class Passed:
+    """Makes the bytes for the client of what came: framed as it was, under the name of the model that the client knows."""
+
+    def __init__(self, original: Original, provider: str, model: str) -> None:
+        self._name = orjson.dumps(original.shown or f"{provider}/{model}")
+        self._theirs: bytes | None = None
+        self._ours = b""
+
+    def event(self, event: ServerSentEvent) -> bytes:
+        """One event of a stream."""
+        data = self.renamed(event.data)
+        if b"\n" in data:
+            data = data.replace(b"\n", b"\ndata: ")
+        if event.event:
+            return b"event: %b\ndata: %b\n\n" % (event.event.encode(), data)
+        return b"data: %b\n\n" % data
+
+    def renamed(self, data: bytes) -> bytes:
+        """JSON with our name of the model in place of the provider's, where it stands first."""
+        if self._theirs is None or self._theirs not in data:
+            found = _MODEL.search(data)
+            if found is None:
+                return data
+            self._theirs, self._ours = found[0], found[1] + self._name
+        return data.replace(self._theirs, self._ours, 1)
+
+
+def pass_chat(provider: str, original: Original, request: GenerateRequest) -> tuple[dict[str, Any], PassedChatReader]:
+    """The body for a server of Chat Completions, and who reads its answer.
+
+    Usage is asked for in any case, and kept from a client that has not.
+    """
+    body = {**original.body, "model": request.model, "stream": request.stream}
+    wanted = True
+    if request.stream:
+        options = original.body.get("stream_options")
+        options = options if isinstance(options, Mapping) else {}
+        wanted = bool(options.get("include_usage"))
+        body["stream_options"] = {**options, "include_usage": True}
+    return body, PassedChatReader(provider, Passed(original, provider, request.model), request.stream, wanted)
+
+
+class PassedChatReader(AnswerReader):
+    """Reads Chat Completions, and gives the bytes with it."""
+
+    def __init__(self, provider: str, passed: Passed, streamed: bool, usage_wanted: bool) -> None:
+        super().__init__(provider)
+        self._passed = passed
+        self._streamed = streamed
+        self._usage_wanted = usage_wanted
+
+    def event(self, event: ServerSentEvent) -> Chunk | None:
+        chunk = super().event(event)
+        if self.done or not event.data or not self._streamed:
+            return chunk
+        if chunk is None:
+            return Chunk(raw=self._passed.event(event))
+        if chunk.usage is not None and not chunk.meaningful and not self._usage_wanted:
+            chunk.raw = b""
+        elif chunk.tool_calls or chunk.finish or _LISTED.search(event.data):
+            data = _put_right(event.data, "delta", chunk)
+            chunk.raw = self._passed.event(ServerSentEvent(data, event.event) if data is not event.data else event)
+        else:
+            chunk.raw = self._passed.event(event)
+        return chunk
+
+    def whole(self, body: bytes) -> Chunk:
+        chunk = super().whole(body)
+        if not self._streamed:
+            chunk.body = self._passed.renamed(_put_right(body, "message", chunk))
+        return chunk
+
+
+def _put_right(data: bytes, field: str, chunk: Chunk) -> bytes:
+    """The event with its text, tool calls and finish reason as they should be; the very same bytes where they are."""
+    payload = orjson.loads(data)
+    choice = payload["choices"][0]
+    told = choice.get(field)
+    changed = False
+    if isinstance(told, dict):
+        if isinstance(told.get("content"), list):
+            told["content"], changed = chunk.text, True
+        theirs = told.get("tool_calls")
+        if chunk.tool_calls and not _are_right(theirs, chunk.tool_calls, field):
+            told["tool_calls"], changed = [_rendered(call, field) for call in chunk.tool_calls], True
+    if chunk.finish is not None and choice.get("finish_reason") != chunk.finish:
+        choice["finish_reason"], changed = chunk.finish, True
+    return orjson.dumps(payload) if changed else data
+
+
+def _are_right(theirs: Any, calls: tuple[ToolCallDelta, ...], field: str) -> bool:
+    if not isinstance(theirs, list) or len(theirs) != len(calls):
+        return False
+    return all(_is_right(each, call, field) for each, call in zip(theirs, calls, strict=True))
+
+
+def _is_right(theirs: Any, call: ToolCallDelta, field: str) -> bool:
+    function = theirs.get("function") if isinstance(theirs, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments", ""), str):
+        return False
+    if field == "delta" and theirs.get("index") != call.index:
+        return False
+    return not call.id or theirs.get("id") == call.id
+
+
+def _rendered(call: ToolCallDelta, field: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"index": call.index} if field == "delta" else {}
+    if call.id:
+        body |= {"id": call.id, "type": "function"}
+    return body | {"function": ({"name": call.name} if call.name else {}) | {"arguments": call.arguments}}
