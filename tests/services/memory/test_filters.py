@@ -91,6 +91,8 @@ async def test_filters_find(cities, filters, found):
         {"tags": 5},
         {"tags": {"gt": "a"}},
         {"created_at": "yesterday"},
+        {"created_at": {"lt": False}},
+        {"created_at": {"lt": 20260131}},
         {"content": {"contains": [1]}},
         {"importance": {"exists": "yes"}},
         {"OR": [{"type": str(number)} for number in range(300)]},

@@ -189,13 +189,13 @@ def _tags(value: Any, where: str) -> Condition:
 
 
 def _scalar(value: Any, where: str, timed: bool) -> Any:
-    if isinstance(value, bool):
-        return int(value)
     if timed:
         try:
-            return format_time(datetime.fromisoformat(str(value).upper()))
-        except (ValueError, OverflowError):
+            return format_time(datetime.fromisoformat(value.upper()))
+        except (AttributeError, ValueError, OverflowError):
             raise _wrong(where, "must be an RFC 3339 time, as 2026-01-31T12:00:00Z") from None
+    if isinstance(value, bool):
+        return int(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(where, "must be a number")
     if isinstance(value, int) and abs(value) >= 2**63:

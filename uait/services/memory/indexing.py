@@ -45,6 +45,8 @@ TURN_KEYS = (
 )
 """Where metadata tells its place in the session."""
 
+DAY = 86_400
+
 SPEAKER_KEYS = ("speaker", "speaker_name", "author", "sender", "from", "name", "user_name", "username", "person")
 """Where metadata tells who speaks."""
 
@@ -90,11 +92,15 @@ def index_row(
         | HAS_TIME * has_time(beginning)
         | HAS_NUMBER * has_number(beginning)
     )
-    moment = occurred_at or created_at
+    place = _place(by_name)
+    moment = int(datetime.fromisoformat(occurred_at or created_at).timestamp())
+    if occurred_at is None and place is not None:
+        # When it was added says the day at best: within it the place orders a session, in whatever order its turns were added.
+        moment -= moment % DAY
     return IndexRow(
         session=session_number(user_id, session_id, by_name),
-        moment=int(datetime.fromisoformat(moment).timestamp()),
-        place=_place(by_name),
+        moment=moment,
+        place=place,
         length=len(words),
         flags=flags,
         fingerprint=fingerprint(words) if words else b"",
