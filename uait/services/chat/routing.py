@@ -13,7 +13,7 @@ from uait.llm.routing import Asked, Explanation, Router, Trace
 from uait.services.chat.ledger import Ledger
 from uait.services.chat.model import ChatSettings, ExplainRequest, TraceList, TracesQuery, UsageQuery, UsageReport
 from uait.services.chat.usage import UsageRecorder
-from uait.web import App, body, query, user_id
+from uait.web import App, body, describe, query, user_id
 from uait.web.exchange import current_exchange
 
 EVERYBODY = "*"
@@ -66,6 +66,7 @@ def add_routing(app: App, router: Router, recorder: UsageRecorder, ledger: Ledge
         return await ledger.report(user, asked)
 
     @app.post("/v1/route/explain")
+    @describe(hidden=True)  # its messages are OpenAI's, as those of the dialects
     async def explain_route() -> Explanation:
         """Which models would be asked for a question, in which order, and why. Nobody is asked."""
         asked = await body(ExplainRequest)

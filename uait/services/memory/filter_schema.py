@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from uait.services.memory.mem0 import SearchRequest
-
 Schema = dict[str, Any]
 
 FILTER, CONDITION = "MemoryFilter", "MemoryCondition"
@@ -73,13 +71,11 @@ def _filter() -> Schema:
 def describe_filters(document: dict[str, Any]) -> None:
     """Put the schema where classes only say that there is an object."""
     schemas = document["components"]["schemas"]
-    for name, schema in list(schemas.items()):
+    for schema in list(schemas.values()):
         found = schema.get("properties", {}).get("filters")
         if found is not None:
             forms = [_reference(FILTER)]
             if "filters" not in schema.get("required", ()):
                 forms.append({"type": "null"})
-            if name == SearchRequest.__name__:  # mem0's clients send an empty one
-                forms.append({"type": "object", "maxProperties": 0})
             schema["properties"]["filters"] = {"anyOf": forms} if len(forms) > 1 else forms[0]
     schemas |= {FILTER: _filter(), CONDITION: _condition()}

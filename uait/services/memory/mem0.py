@@ -12,6 +12,7 @@ import attrs
 from attrs import validators
 
 from uait.errors import APIError, Forbidden
+from uait.services.memory.filters import compile_filter
 from uait.services.memory.forget import Forgetter
 from uait.services.memory.indexing import digest
 from uait.services.memory.model import (
@@ -285,6 +286,8 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
     async def mem0_search() -> Items:
         """The best fitting memories, with scores from 0 to 1, relative to the best."""
         given = await body(SearchRequest)
+        if given.filters is not None and not given.filters:
+            compile_filter(given.filters)  # says what is wrong with an empty one
         filters = dict(given.filters or {})
         user = who(given.user_id if given.user_id is not None else _named_user(filters))
         filters.pop("user_id", None)
