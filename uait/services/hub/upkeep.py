@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 
 import trio
@@ -18,12 +19,14 @@ SETTLE = 15.0
 
 
 def reclaim() -> None:
-    """Collect rings of objects, and have the C library give back what is free. Takes milliseconds."""
+    """Collect rings of objects, and have the C library give back what is free. Everybody waits for it."""
     gc.collect()
+    if sys.platform != "linux":
+        return  # only glibc has `malloc_trim`, and elsewhere there may be no library to ask for it
     # Only now, for it takes memory itself, and most never have so many clients.
     import ctypes
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
