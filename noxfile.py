@@ -25,7 +25,9 @@ nox.options.error_on_missing_interpreters = False
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     session.install(".[test]")
-    session.run("python", "-m", "pytest", *arguments, *session.posargs)
+    # Each worker, and each process that a test starts, would compile everything anew where the environment forbids to keep it.
+    environment = {"PYTHONDONTWRITEBYTECODE": ""}
+    session.run("python", "-m", "pytest", *arguments, *session.posargs, env=environment)
 
 
 @nox.session

@@ -58,13 +58,23 @@ async def test_the_event_loop_goes_on_while_a_query_runs(database, gate):
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_the_query_itself_stops_when_its_caller_goes(tmp_path, schema, endless, how):
+    under_way = threading.Event()
+
+    def run(connection):
+        under_way.set()
+        return connection.execute(endless).fetchall()
+
     async with open_database(tmp_path / "one.sqlite3", schema, readers=1) as database:
         with trio.fail_after(20):  # uninterrupted, the query would hold the only reader for minutes
-            with trio.move_on_after(0.05) if how == "deadline" else trio.CancelScope() as scope:
+            with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(database.fetch_all, endless)
-                    await trio.sleep(0.05)
-                    scope.cancel(reason="test")
+                    nursery.start_soon(database.read, run)
+                    while not under_way.is_set():
+                        await trio.sleep(0.001)
+                    if how == "deadline":
+                        scope.deadline = trio.current_time() + 0.05
+                    else:
+                        scope.cancel(reason="test")
             assert scope.cancelled_caught
             assert await database.fetch_all("SELECT 1") == [(1,)]
         assert database.statistics().interrupted == 1

@@ -42,7 +42,8 @@ def kind(request: Any) -> str:
 async def running(
     kind: str, upstream: Upstream, run_chat: Callable[..., AbstractAsyncContextManager[Any]]
 ) -> AsyncIterator[Any]:
-    async with run_chat(providers={"mock": settings_of(kind, upstream)}) as chat:
+    # What is tried again, and after which pause, has tests of its own.
+    async with run_chat(providers={"mock": settings_of(kind, upstream)}, routing={"attempts": 1}) as chat:
         yield chat
     assert upstream.open_requests == 0
     await upstream.until(lambda server: server.connections == 0)
