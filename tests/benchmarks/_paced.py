@@ -35,7 +35,8 @@ END = event({}, "stop") + chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 async def serve(stream: trio.SocketStream) -> None:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     buffer = b""
-    async with stream:
+    # A client may leave in the middle, or between two requests.
+    with contextlib.suppress(ConnectionError, trio.BrokenResourceError), stream.socket:
         while True:
             while b"\r\n\r\n" not in buffer:
                 data = await stream.receive_some()
