@@ -20,6 +20,11 @@ _MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 
 _LISTED = re.compile(rb'"content"\s*:\s*\[')
 
+LESSONS = 8
+"""Tokens of one answer that are looked at for what they have in common; some servers put something random into each."""
+
+_TEXT = re.compile(rb'"content"\s*:\s*("(?:[^"\\]|\\.)*")')
+
 
 class Passed:
     """Makes the bytes for the client of what came: framed as it was, under the name of the model that the client knows."""
@@ -71,8 +76,12 @@ class PassedChatReader(AnswerReader):
         self._passed = passed
         self._streamed = streamed
         self._usage_wanted = usage_wanted
+        self._token: _Token | None = None
+        self._lessons = LESSONS
 
     def event(self, event: ServerSentEvent) -> Chunk | None:
+        if self._token is not None and (token := self._token.read(event)) is not None:
+            return token
         chunk = super().event(event)
         if self.done or not event.data or not self._streamed:
             return chunk
@@ -85,6 +94,9 @@ class PassedChatReader(AnswerReader):
             chunk.raw = self._passed.event(ServerSentEvent(data, event.event) if data is not event.data else event)
         else:
             chunk.raw = self._passed.event(event)
+            if self._lessons:
+                self._lessons -= 1
+                self._token = _Token.of(event, chunk, self._passed)
         return chunk
 
     def whole(self, body: bytes) -> Chunk:
@@ -92,6 +104,45 @@ class PassedChatReader(AnswerReader):
         if not self._streamed:
             chunk.body = self._passed.renamed(_put_right(body, "message", chunk))
         return chunk
+
+
+class _Token:
+    """A token of plain text as this answer's server writes it. Most others of the stream are the same but for the text, and then they need not be taken apart to be known."""
+
+    __slots__ = ("_after", "_before", "_head", "_tail")
+
+    def __init__(self, before: bytes, after: bytes, head: bytes, tail: bytes) -> None:
+        self._before = before
+        self._after = after
+        self._head = head
+        self._tail = tail
+
+    @classmethod
+    def of(cls, event: ServerSentEvent, chunk: Chunk, passed: Passed) -> _Token | None:
+        """What `event`, read as `chunk`, has in common with other tokens; None where it is more than a token."""
+        data = event.data
+        found = _TEXT.search(data)
+        if found is None or _TEXT.search(data, found.end()) or chunk != Chunk(chunk.text, raw=chunk.raw):
+            return None
+        before, after = data[: found.start(1)], data[found.end(1) :]
+        head = passed.renamed(before)
+        tail = after if head != before else passed.renamed(after)
+        token = cls(before, after, b"data: " + head, tail + b"\n\n")
+        return token if token.read(event) == chunk else None
+
+    def read(self, event: ServerSentEvent) -> Chunk | None:
+        """The token that `event` is; None where it is something else."""
+        data = event.data
+        if event.event or not (data.startswith(self._before) and data.endswith(self._after)):
+            return None
+        written = data[len(self._before) : len(data) - len(self._after)]
+        try:
+            text = orjson.loads(written)
+        except orjson.JSONDecodeError:
+            return None
+        if not text or not isinstance(text, str):
+            return None
+        return Chunk(text, raw=self._head + written + self._tail)
 
 
 def _put_right(data: bytes, field: str, chunk: Chunk) -> bytes:
