@@ -134,20 +134,19 @@ class _Events:
             if data:
                 return data
         self._ended = True
-        last = self._start() + self.stream.end(self._collected.counted(self._question))
+        last = b"" if self._started else self.stream.start()
+        last += self.stream.end(self._collected.counted(self._question))
         if not last:
             raise StopAsyncIteration
         return last
 
-    def _start(self) -> bytes:
-        started, self._started = self._started, True
-        return b"" if started else self.stream.start()
-
     def _take(self, chunk: Chunk) -> bytes:
         self._collected.add(chunk)
-        if chunk.raw is not None:
-            self._started = True  # by the provider itself
-        return self._start() + self.stream.chunk(chunk)
+        if not self._started:
+            self._started = True
+            if chunk.raw is None:  # else the provider itself has begun
+                return self.stream.start() + self.stream.chunk(chunk)
+        return self.stream.chunk(chunk)
 
     async def aclose(self) -> None:
         """End the question at the provider, and count. Idempotent; bounded also where the caller is cancelled."""
