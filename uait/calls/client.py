@@ -243,8 +243,13 @@ def _exchange(local: LocalService, call: Request, limit: int | None = None) -> E
 
 def _inner_scope(scope: Scope, call: CallContext) -> Scope:
     """`scope` for another app: without what the first app's own layers have left in it, but with what the server offers: the client's disconnect, and the way to push frames to it."""
-    kept = {key: value for key, value in scope.items() if not key.startswith("uait.") and key != "state"}
-    for offered in (DISCONNECT, OUTLET):
-        if offered in scope:
-            kept[offered] = scope[offered]
-    return {**kept, SCOPE_KEY: call}
+    inner = {**scope, SCOPE_KEY: call}
+    for key in inner.keys() - _KEPT:
+        if key.startswith("uait.") or key == "state":
+            del inner[key]
+    return inner
+
+
+_KEPT = {"type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "headers"}
+_KEPT |= {"client", "server", "extensions", "subprotocols", SCOPE_KEY, DISCONNECT, OUTLET}
+"""Keys of a scope that stay in any case: most of them, and looking at each costs more than taking these away at once."""

@@ -9,7 +9,7 @@ from uait.calls import ServiceClient
 from uait.errors import NotFound
 from uait.kernel.status import ServiceStatus
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
-from uait.services.gateway.routes import Target, find_target
+from uait.services.gateway.routes import find_target
 from uait.web.exchange import EXCHANGE, Farewell
 
 
@@ -36,7 +36,8 @@ class Proxy:
         if target is None or target.service == self._own:
             raise NotFound
         try:
-            await self._hand_over(target, scope, receive, send)
+            inner = {**scope, "path": target.path, "raw_path": target.raw_path}
+            await self._client(target.service).asgi(inner, receive, send)
         except NotFound as error:
             if error.error_code != "SERVICE_NOT_FOUND":
                 raise
@@ -48,8 +49,7 @@ class Proxy:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             scope[EXCHANGE].farewell = farewell
-            raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-            await self._hand_over(Target(service, raw_path), scope, receive, send)
+            await self._client(service).asgi(scope, receive, send)
 
         return app
 
@@ -58,7 +58,3 @@ class Proxy:
             if name == status.title:
                 return status.name
         return name
-
-    async def _hand_over(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = {**scope, "path": target.path, "raw_path": target.raw_path}
-        await self._client(target.service).asgi(inner, receive, send)
