@@ -51,10 +51,14 @@ class UsageRecorder:
         """Count one answer, or with `requests=0` an attempt that did not become one. `cost` is None where it is not known."""
         batch = self._batch
         sums = batch.sums.setdefault((user_id, utc_now()[:10], model), [0, 0, 0, 0, 0, 0])
-        billionths = 0 if cost is None else round(cost * BILLION)
-        counted = (requests, usage.prompt_tokens, usage.completion_tokens, int(usage.estimated))
-        for n, value in enumerate((*counted, billionths, int(cost is None and usage.total_tokens > 0))):
-            sums[n] += value
+        sums[0] += requests
+        sums[1] += usage.prompt_tokens
+        sums[2] += usage.completion_tokens
+        sums[3] += usage.estimated
+        if cost is not None:
+            sums[4] += round(cost * BILLION)
+        elif usage.prompt_tokens or usage.completion_tokens:
+            sums[5] += 1
         batch.arrived.set()
         # Not by model: a client can name any, and every one would stay.
         provider = model.partition("/")[0]
@@ -65,8 +69,10 @@ class UsageRecorder:
                 self._tokens.labels(provider, "prompt"),
                 self._tokens.labels(provider, "completion"),
             )
-        for counter, value in zip(counters, counted[:3], strict=True):
-            counter.inc(value)
+        answers, prompt, completion = counters
+        answers.inc(requests)
+        prompt.inc(usage.prompt_tokens)
+        completion.inc(usage.completion_tokens)
 
     async def stored(self) -> None:
         """Wait until what has been counted before this can be read in the store."""
