@@ -90,10 +90,11 @@ def parse_request(data: Any) -> ChatRequest:
         response_format=fields.data["response_format"] if fields.child("response_format") else None,
         stream=fields.flag("stream"),
         extra={key: value for key, value in fields.data.items() if key not in _OURS and value is not None},
+        original=original("openai-chat", fields),
     )
     include_usage = stream_options.flag("include_usage") if stream_options else False
     fields.check()
-    return ChatRequest(attrs.evolve(question, original=original("openai-chat", fields)), include_usage)
+    return ChatRequest(question, include_usage)
 
 
 def _message(fields: Fields) -> Message:

@@ -170,7 +170,7 @@ class _Once:
         return self
 
     async def __anext__(self) -> Chunk:
-        await trio.lowlevel.checkpoint()
+        # No checkpoint: it was waited for before this was made.
         chunk, self._chunk = self._chunk, None
         if chunk is None:
             raise StopAsyncIteration

@@ -208,9 +208,10 @@ class Routed:
                 return False
             self._last = leg = won
         try:
-            await leg.reach(min(stage, Stage.BEGUN), self._patience(leg))
-            if stage is Stage.COMPLETE:
-                await leg.reach(stage, math.inf)
+            patience = self._patience(leg)
+            if patience < math.inf:
+                await leg.reach(min(stage, Stage.BEGUN), patience)
+            await leg.reach(stage, math.inf)
         except APIError as error:
             await self._fail(leg, error)
             if not judge(error).elsewhere:
