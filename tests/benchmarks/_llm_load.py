@@ -84,9 +84,9 @@ class Answer:
 def run(port: int, clients: int, seconds: float, request: bytes) -> Result:
     poll = selectors.DefaultSelector()
     for _ in range(clients):
-        sock = connect(port)
-        poll.register(sock, selectors.EVENT_READ, Answer())
-        sock.sendall(request)
+        client = connect(port)
+        poll.register(client, selectors.EVENT_READ, Answer())
+        client.sendall(request)
     took: list[float] = []
     firsts: list[float] = []
     events = 0

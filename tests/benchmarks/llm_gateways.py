@@ -225,7 +225,7 @@ def started(names: list[str], upstreams: Upstreams) -> Iterator[list[Gateway]]:
             try:
                 print(f"{name} {install(name)}", flush=True)
                 found.append(stack.enter_context(gateway(name, upstreams, models)))
-            except Unavailable as why:
+            except (Unavailable, OSError) as why:
                 print(f"{name} is left out: {why}", flush=True)
         yield found
 
