@@ -50,8 +50,8 @@ def written(payload: Mapping[str, Any], *, reverse: bool = False, **how: Any) ->
     return ServerSentEvent(json.dumps(payload, **how).encode())
 
 
-def token(text: str, **more: Any) -> ServerSentEvent:
-    return written({"model": "m", "choices": [{"index": 0, "delta": {"content": text}}], **more})
+def token(text: str, **how: Any) -> ServerSentEvent:
+    return written({"model": "m", "choices": [{"index": 0, "delta": {"content": text}}]}, **how)
 
 
 @given(
@@ -82,13 +82,35 @@ def taken_apart(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-def test_tokens_that_differ_in_their_text_only_are_taken_apart_once(taken_apart: list[bytes]) -> None:
+@pytest.mark.parametrize("how", [{}, {"reverse": True}, {"separators": (",", ":")}, {"ensure_ascii": False}])
+def test_tokens_that_differ_in_their_text_only_are_taken_apart_once(
+    taken_apart: list[bytes], how: dict[str, Any]
+) -> None:
     passing = reader()
     for text in ("Hello", " world", 'a "quoted" \\ one', "👋"):
-        chunk = passing.event(token(text))
+        chunk = passing.event(token(text, **how))
         assert chunk is not None
-        assert (chunk.text, chunk.raw) == (text, b"data: " + token(text, model="alias").data + b"\n\n")
+        sent = token(text, **how).data.replace(b'"m"', b'"alias"')
+        assert (chunk.text, chunk.raw) == (text, b"data: " + sent + b"\n\n")
     assert len(taken_apart) == 1
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        [{"id": n, "choices": [{"delta": {"content": "x"}}]} for n in (1, 2)],
+        [{"choices": [{"delta": {"content": "x"}}], "id": n} for n in (1, 2)],
+        [{"beside": {"content": text}, "choices": [{"delta": {"content": "a"}}]} for text in "ab"],
+        [{"beside": {"content": text}, "choices": [{"delta": {"refusal": "no"}}]} for text in "ab"],
+        [{"beside": {"content": text}, "choices": [{"delta": {"reasoning": "a"}}]} for text in "ab"],
+    ],
+    ids=["before", "behind", "twice", "refusal", "reasoning"],
+)
+def test_tokens_that_differ_elsewhere_are_taken_apart(taken_apart: list[bytes], payloads: list[Any]) -> None:
+    passing = reader()
+    for payload in payloads:
+        assert passing.event(written(payload)) == reader(lessons=0).event(written(payload))
+    assert len(taken_apart) == 2 * len(payloads)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +118,14 @@ def test_tokens_that_differ_in_their_text_only_are_taken_apart_once(taken_apart:
     [
         token("").data,
         token("x").data.replace(b'"x"', b"null"),
+        token("x").data.replace(b'"x"', b"5"),
         token("x").data.replace(b'"x"', b'"x", "refusal": "no"'),
         token("x").data.replace(b'"x"', b'"\xff"'),
         token("x").data.replace(b'"x"', b'"x'),
         token("x").data[:-1],
         b"[DONE]",
     ],
-    ids=["empty", "null", "more", "utf8", "string", "object", "done"],
+    ids=["empty", "null", "number", "more", "utf8", "string", "object", "done"],
 )
 def test_what_only_looks_like_a_token_is_taken_apart(taken_apart: list[bytes], data: bytes) -> None:
     passing, event = reader(), ServerSentEvent(data)
@@ -126,5 +149,5 @@ def test_a_named_event_is_taken_apart(taken_apart: list[bytes]) -> None:
 def test_tokens_without_anything_in_common_are_not_looked_at_for_ever() -> None:
     passing = reader()
     for n in range(LESSONS + 3):
-        passing.event(token("x", obfuscation=str(n)))
+        passing.event(written({"choices": [{"delta": {"content": "x"}}], "obfuscation": str(n)}))
     assert passing._lessons == 0

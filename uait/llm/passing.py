@@ -122,7 +122,7 @@ class _Token:
         """What `event`, read as `chunk`, has in common with other tokens; None where it is more than a token."""
         data = event.data
         found = _TEXT.search(data)
-        if found is None or _TEXT.search(data, found.end()) or chunk != Chunk(chunk.text, raw=chunk.raw):
+        if found is None or _TEXT.search(data, found.end()):
             return None
         before, after = data[: found.start(1)], data[found.end(1) :]
         head = passed.renamed(before)
