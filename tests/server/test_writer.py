@@ -114,3 +114,33 @@ async def test_writers_at_once_do_not_mix_their_bytes(pair: Pair) -> None:
             nursery.start_soon(writer.write, piece)
         data = await take(pair[1], 50 * 50_000)
     assert sorted(data[i : i + 50_000] for i in range(0, len(data), 50_000)) == pieces
+
+
+async def test_bytes_go_directly_only_where_nothing_waits(pair: Pair) -> None:
+    writer = Writer(pair[0], 5)
+    direct = writer.direct
+    assert direct is not None
+    assert direct.__self__ is pair[0].socket._sock  # type: ignore[attr-defined]  # or each delivery costs a tenth more
+    assert direct(b"now") == 3
+    assert not writer.write_nowait(LARGE)
+    assert writer.direct is None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.flush)
+        assert await take(pair[1], 3 + len(LARGE)) == b"now" + LARGE
+    assert writer.direct == direct
+    writer.reset()
+    assert writer.direct is None
+
+
+async def test_bytes_go_directly_to_nobody_else_when_the_socket_is_closed_under_us(pair: Pair) -> None:
+    writer = Writer(pair[0], 5)
+    await pair[0].aclose()
+    ours, theirs = trio.socket.socketpair()  # which has the number that has become free
+    with ours, theirs:
+        with pytest.raises(trio.BrokenResourceError):
+            writer.write_nowait(b"secret")
+        with pytest.raises(BlockingIOError):
+            theirs._sock.recv(10)  # type: ignore[attr-defined]
+        with pytest.raises(BlockingIOError):
+            ours._sock.recv(10)  # type: ignore[attr-defined]
+    assert writer.lost

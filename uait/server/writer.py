@@ -25,6 +25,7 @@ class Writer:
     A TLS stream cannot be left in the middle of a send: there the wait is shielded, with the same bound.
 
     Attributes:
+        direct: hands bytes over to the system, as many as it takes without waiting, and says how many; None where something waits already, and what is sent has to wait behind it, or where it cannot be done so.
         lost: nothing can be sent any more.
         on_reset: called when the connection is dropped.
     """
@@ -32,10 +33,9 @@ class Writer:
     def __init__(self, stream: Stream, send_timeout: float) -> None:
         self._stream = stream
         self._transport = transport_of(stream)
-        # Asked each time: the number may be another connection's as soon as the socket is closed under us.
-        self.fileno = self._transport.socket.fileno
         self._tls = isinstance(stream, trio.SSLStream)
-        self._at_once = not self._tls and os.name == "posix"
+        self._hand_over = None if self._tls or os.name != "posix" else _sender(self._transport.socket)
+        self.direct = self._hand_over
         self._timeout = send_timeout
         self._unsent = bytearray()
         self._turn = trio.Lock()
@@ -47,14 +47,10 @@ class Writer:
         """Bytes that the system has not taken in yet."""
         return len(self._unsent)
 
-    @property
-    def ready(self) -> bool:
-        """Whether nothing waits to be sent, so that what is sent now goes out at once."""
-        return self._at_once and not self._unsent and not self.lost
-
-    def keep(self, rest: bytes) -> None:
+    def keep(self, rest: bytes | memoryview) -> None:
         """Queue the rest of what has been sent in part."""
         self._unsent += rest
+        self.direct = None
 
     async def write(self, data: bytes) -> None:
         """Send `data`, waiting while the client does not read. Lets others run in any case.
@@ -73,13 +69,14 @@ class Writer:
         Raises:
             trio.BrokenResourceError: the connection is lost. The socket is closed then.
         """
-        if self._unsent or not self._at_once:
+        direct = self.direct
+        if direct is None:
             if self.lost:
                 raise trio.BrokenResourceError("the connection is lost")
             self._unsent += data
             return False
         try:
-            sent = os.write(self.fileno(), data)
+            sent = direct(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -87,7 +84,7 @@ class Writer:
             raise trio.BrokenResourceError("the connection is lost") from error
         if sent == len(data):
             return True
-        self._unsent += memoryview(data)[sent:]
+        self.keep(memoryview(data)[sent:])
         return False
 
     async def flush(self) -> None:
@@ -121,6 +118,8 @@ class Writer:
             else:
                 sent = await self._transport.socket.send(self._unsent)
             del self._unsent[:sent]
+            if not self._unsent:
+                self.direct = self._hand_over
         if patience.cancelled_caught:
             raise trio.BrokenResourceError("the client does not read")
 
@@ -131,19 +130,28 @@ class Writer:
         try:
             self._transport.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self.lost = True
+            self._lose()
 
     def reset(self) -> None:
         """Drop the connection and what is unsent, at once; every task that waits on it wakes up with an error."""
-        self.lost = True
-        self._at_once = False
+        self._lose()
         self._unsent = bytearray()  # not emptied: a task may be about to send from it
         reset(self._transport)
         self.on_reset()
 
+    def _lose(self) -> None:
+        self.lost = True
+        self.direct = self._hand_over = None
+
 
 def _nothing() -> None:
     pass
+
+
+def _sender(sock: trio.socket.SocketType) -> Callable[[bytes], int]:
+    """`send` of the socket that `sock` wraps: a call of C, which knows that the socket has been closed under us. Where trio (whose private part that is) wraps none, the same by its number."""
+    wrapped: socket.socket | None = getattr(sock, "_sock", None)
+    return wrapped.send if wrapped is not None else lambda data: os.write(sock.fileno(), data)
 
 
 def reset(transport: trio.SocketStream) -> None:

@@ -99,7 +99,7 @@ class Wire:
     """
 
     open = True
-    writer = SimpleNamespace(ready=False)
+    writer = SimpleNamespace(direct=None)
 
     def __init__(self):
         self.to_hub, self._from_client = trio.open_memory_channel(1000)
