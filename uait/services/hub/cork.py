@@ -1,6 +1,7 @@
-"""What is said to many is held back for a moment, in case more follows, so that several messages reach each member in one write: the write is what a delivery costs.
+"""What is said to many is held back for a moment where it does not come alone, so that several messages reach each member in one write: the write is what a delivery costs.
 
-A moment is as long as every turn of trio's loop brings something more to say, and two turns; far below a millisecond where nothing else is going on.
+As with Nagle's algorithm (RFC 896) the first one goes out at once. While it does, what follows gathers; that goes out together when the loop has turned twice without anything new, and so on until
+nothing has followed. So a message that comes alone is never held back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ LONGEST = 0.002
 
 _QUIET = 2
 """Turns of the loop without anything new: what one client has sent comes through its tasks one message a turn."""
+
+_FOLLOWS = 4
+"""Turns after which what came in while others were written to has been said: it is seen, read, taken and said in one turn each."""
 
 
 class Many(Protocol):
@@ -45,17 +49,24 @@ class Cork:
         self._after: list[tuple[One, bytes]] = []
         self._size = 0
         self._said = 0
+        self._due = 0.0
+        self._alone = True  # nothing was said of late
         self._wakeup = trio.Event()
 
     def hold(self, many: Many, encoded: bytes) -> None:
-        """Have `many` given an encoded message, together with what else is said to them in this moment."""
+        """Have `many` given an encoded message: at once where nothing was said just before, else together with what else is said to them in this moment."""
+        self._said += 1
+        if self._alone:
+            self._alone = False
+            self._wakeup.set()
+            many.give((encoded,))
+            return
+        if not self._held:
+            self._due = trio.current_time() + LONGEST
         self._held.setdefault(many, []).append(encoded)
         self._size += len(encoded)
-        self._said += 1
         if self._size >= ENOUGH:
             self.flush()
-        else:
-            self._wakeup.set()
 
     def tell_after(self, one: One, encoded: bytes) -> None:
         """Tell `one` something when what is held now is on its way."""
@@ -81,13 +92,16 @@ class Cork:
         while True:
             await self._wakeup.wait()
             await self._pass()
-            self.flush()
             self._wakeup = trio.Event()
+            self._alone = True
 
     async def _pass(self) -> None:
-        end = trio.current_time() + LONGEST
+        """Until nothing follows."""
         quiet = 0
-        while self._held and quiet < _QUIET and trio.current_time() < end:
+        while quiet < (_QUIET if self._held else _FOLLOWS):
             said = self._said
             await trio.lowlevel.checkpoint()
             quiet = quiet + 1 if self._said == said else 0
+            if self._held and (quiet == _QUIET or trio.current_time() >= self._due):
+                self.flush()
+                quiet = 0
