@@ -248,9 +248,12 @@ async def test_compression_keeps_no_context(serve: Serve, echo: Echo) -> None:
             assert await deflated(wire) == (TEXT, text)
 
 
-async def test_a_wrong_offer_of_compression_is_no_compression(serve: Serve, echo: Echo) -> None:
-    async with serve(echo) as running, running.dial() as wire:
-        offer = "permessage-deflate; client_max_window_bits=abc"
+@pytest.mark.parametrize(("bits", "compression"), [("abc", True), ("15", False)], ids=["wrong", "not wanted"])
+async def test_an_offer_of_compression_that_is_not_taken_is_no_compression(
+    serve: Serve, echo: Echo, bits: str, compression: bool
+) -> None:
+    async with serve(echo, compression=compression) as running, running.dial() as wire:
+        offer = f"permessage-deflate; client_max_window_bits={bits}"
         head = await wire.open_websocket("/ws", f"Sec-WebSocket-Extensions: {offer}")
         assert "sec-websocket-extensions" not in head.headers
         await wire.send(frame(TEXT, b"plain"))

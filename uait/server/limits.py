@@ -25,6 +25,7 @@ class ServerLimits:
         header_count: its fields (431).
         body_bytes: a request's body (413). An app may answer its own 413 first; one that goes on reading is stopped.
         message_bytes: one inbound WebSocket message (closed with 1009).
+        compression: whether a WebSocket's client may have its messages, and get ours, compressed where it asks for that.
         queue: inbound WebSocket messages that wait for the app; more stay with the client, by backpressure.
         header_timeout: from the first byte of a request's head (on a new connection: from its acceptance) until the head is complete (408). Also the TLS handshake's.
         idle_timeout: a kept-alive connection without a request, or a request body that does not go on (408).
@@ -41,6 +42,7 @@ class ServerLimits:
     header_count: int = attrs.field(default=128, validator=_positive)
     body_bytes: int = attrs.field(default=32 * MIB, validator=_positive)
     message_bytes: int = attrs.field(default=1 * MIB, validator=_positive)
+    compression: bool = True
     queue: int = attrs.field(default=64, validator=_positive)
     header_timeout: float = attrs.field(default=10.0, validator=_positive)
     idle_timeout: float = attrs.field(default=75.0, validator=_positive)

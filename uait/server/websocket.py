@@ -172,7 +172,8 @@ class WebSocket:
             headers.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
         deflate = PerMessageDeflate()
         extensions: list[Extension] = []
-        for offer in without_context_takeover(_listed_values(self._headers, b"sec-websocket-extensions")):
+        offers = _listed_values(self._headers, b"sec-websocket-extensions") if self._site.limits.compression else []
+        for offer in without_context_takeover(offers):
             agreed = deflate.accept(offer)
             if isinstance(agreed, str):
                 extensions.append(deflate)

@@ -84,6 +84,7 @@ class Limits:
     Attributes:
         body_bytes: largest request body.
         message_bytes: largest WebSocket message.
+        compression: whether WebSockets are compressed (permessage-deflate) for clients that ask for it.
         connections: connections open at once, for each service.
         header_timeout: seconds until a request's head must be complete.
         idle_timeout: seconds that a kept-alive connection may be idle.
@@ -94,6 +95,7 @@ class Limits:
 
     body_bytes: int = attrs.field(default=32 * MIB, validator=validators.ge(1))
     message_bytes: int = attrs.field(default=1 * MIB, validator=validators.ge(1))
+    compression: bool = True
     connections: int = attrs.field(default=10_000, validator=validators.ge(1))
     header_timeout: float = attrs.field(default=10.0, validator=_seconds)
     idle_timeout: float = attrs.field(default=75.0, validator=_seconds)

@@ -107,7 +107,7 @@ class HTTP1(H11Protocol):
             STREAM_ID,
         )
         if head.websocket:
-            self.stream = WebSocketStream(*arguments, call=call, max_message=self._site.limits.message_bytes)
+            self.stream = WebSocketStream(*arguments, call=call, limits=self._site.limits)
             self.connection = H11WSConnection(self._h11)
         else:
             self.stream = RequestStream(*arguments, call=call)

@@ -177,7 +177,7 @@ class HTTP2(H2Protocol):
         else:
             self.priority.block(stream_id)
         stream = self.streams[stream_id] = (
-            WebSocketStream(*arguments, call=call, max_message=self._site.limits.message_bytes)
+            WebSocketStream(*arguments, call=call, limits=self._site.limits)
             if websocket
             else RequestStream(*arguments, call=call)
         )

@@ -13,6 +13,7 @@ from wsproto.frame_protocol import CloseReason
 from uait.errors import APIError, BadRequest
 from uait.server import timing
 from uait.server.hypercorn.call import Call
+from uait.server.limits import ServerLimits
 from uait.server.messages import Ended, Messages, Received, without_context_takeover
 from uait.server.refusal import answer_to
 
@@ -29,12 +30,12 @@ class WebSocketStream(WSStream):
 
     answered = False
 
-    def __init__(self, *args: Any, call: Call, max_message: int) -> None:
+    def __init__(self, *args: Any, call: Call, limits: ServerLimits) -> None:
         super().__init__(*args)
         self.code = int(CloseReason.ABNORMAL_CLOSURE)
         self._reason = ""
         self._call = call
-        self._max_message = max_message
+        self._limits = limits
         self._messages: Messages | None = None
         self._closing: trio.Event | None = None
         call.stream = self
@@ -79,7 +80,8 @@ class WebSocketStream(WSStream):
         await self._send_wsproto_event(Ping())
 
     async def _accept(self, message: Any) -> None:
-        self.handshake.extensions = without_context_takeover(self.handshake.extensions or []) or None
+        offers = self.handshake.extensions if self._limits.compression else None
+        self.handshake.extensions = without_context_takeover(offers or []) or None
         try:
             await super()._accept(message)
         except Exception:
@@ -90,7 +92,7 @@ class WebSocketStream(WSStream):
     async def _feed(self, data: bytes) -> None:
         if self._messages is None:
             compressed = bool(self.handshake.extensions)
-            self._messages = Messages(self.connection, max_message=self._max_message, compressed=compressed)
+            self._messages = Messages(self.connection, max_message=self._limits.message_bytes, compressed=compressed)
         for found in self._messages.feed(data):
             if isinstance(found, Received):
                 if self.app_put is not None:
