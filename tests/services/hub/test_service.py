@@ -435,6 +435,18 @@ async def test_rooms_are_declared_shown_and_deleted(live_hub):
         await eve.get()
 
 
+async def test_who_may_only_read_a_room_cannot_write_to_it_over_http_either(live_hub):
+    async with live_hub() as url, httpx.AsyncClient() as client:
+        declared = await client.put(f"{url}/rooms/news", json={"publishers": ["bob"]}, headers={"X-User-ID": "ada"})
+        assert declared.status_code == 200
+        for user, status in (("ada", 200), ("bob", 200), ("eve", 403)):
+            mine = {"X-User-ID": user}
+            said = await client.post(f"{url}/rooms/news/messages", json={"content": "x"}, headers=mine)
+            sent = await client.post(f"{url}/broadcast", json={"room": "news", "content": "x"}, headers=mine)
+            assert (said.status_code, sent.status_code) == (status, status)
+        assert (await client.get(f"{url}/rooms/news")).json()["offset"] == 4
+
+
 async def test_a_user_and_a_connection_can_be_disconnected(live_hub):
     async with live_hub() as url, httpx.AsyncClient() as client:
         for ends in ("users/bob", "clients/{}"):

@@ -148,6 +148,7 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
             room = await rooms.find(said.room, message.user_id)
         except NotFound:
             return Broadcast(id=message.id, recipients=0)
+        _check_may_publish(room, message.user_id)
         return Broadcast(id=message.id, recipients=(await _publish(room, message)).recipients)
 
     @app.get("/rooms")
@@ -197,8 +198,7 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
         """Say something in a room, without a WebSocket. Answers when it is stored, where the room is durable."""
         said = await body(RoomMessage)
         room = await rooms.obtain(_room_name(name), user_id())
-        if not room.options.lets_publish(user_id(), room.owner):
-            raise Forbidden("You may read this room, not write to it.")
+        _check_may_publish(room, user_id())
         message = Message(
             type=MessageType(said.type), user_id=user_id(), room=name, content=said.content, data=said.data
         )
@@ -296,6 +296,11 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
         )
 
     return app
+
+
+def _check_may_publish(room: Room, user_id: str) -> None:
+    if not room.options.lets_publish(user_id, room.owner):
+        raise Forbidden("You may read this room, not write to it.")
 
 
 async def _publish(room: Room, message: Message, *, key: str | None = None, token: str | None = None) -> Published:
