@@ -165,6 +165,29 @@ async def test_the_same_id_is_published_once(hubs):
         assert [(ack["data"]["offset"], ack["data"]["duplicate"]) for ack in ada.of("ack")] == [(1, False), (1, True)]
 
 
+async def test_the_same_id_is_published_once_also_where_nothing_is_kept(hubs):
+    async with hubs() as connect:
+        ada, bob = await connect("ada"), await connect("bob")
+        for wire in (ada, bob):
+            wire.say(type="join", data={"room": "tea"})
+        await wait_all_tasks_blocked()
+        for room in ("general", "general", "tea", "tea"):
+            for wire in (ada, bob):
+                wire.say(type="publish", id="p1", room=room, kind="presence", data={"mood": "good"})
+            await wait_all_tasks_blocked()
+
+        moods = [(message["room"], message["user_id"]) for message in bob.of("presence") if "mood" in message["data"]]
+        assert sorted(moods) == [("general", "ada"), ("general", "bob"), ("tea", "ada"), ("tea", "bob")]
+        acks = [ack["data"] for ack in ada.of("ack")]
+        assert [(ack["room"], ack["offset"], ack["duplicate"]) for ack in acks] == [
+            ("general", None, False),
+            ("general", None, True),
+            ("tea", None, False),
+            ("tea", None, True),
+        ]
+        assert {ack["recipients"] for ack in acks} == {2}
+
+
 async def test_a_direct_message_reaches_the_user_s_connections_and_nobody_else(hubs):
     async with hubs() as connect:
         ada, phone, desk, eve = [await connect(user) for user in ("ada", "bob", "bob", "eve")]
@@ -200,6 +223,22 @@ async def test_an_error_names_the_message_it_is_about(hubs):
             ("NOT_IN_ROOM", "p1"),
             ("UNKNOWN_TYPE", "p2"),
             ("NOT_IN_ROOM", "u1"),
+        ]
+
+
+async def test_so_does_one_about_a_message_that_is_not_even_looked_at(hubs, mock_clock):
+    async with hubs(rate=2, message_bytes=300) as connect:
+        wire = await connect()
+        wire.say(type="publish", id="p0", room="general", content="x" * 300)
+        for number in range(1, 6):
+            wire.say(type="publish", id=f"p{number}", room="general", content="x")
+        wire.say(type="publish", id=7, room="general", content="x")
+        await wait_all_tasks_blocked()
+        assert [(error["data"]["code"], error["data"].get("ref")) for error in wire.of("error")] == [
+            ("MESSAGE_TOO_LARGE", "p0"),
+            ("RATE_LIMITED", "p4"),
+            ("RATE_LIMITED", "p5"),
+            ("RATE_LIMITED", None),
         ]
 
 

@@ -20,6 +20,7 @@ from uait.services.hub.protocol import (
     Subscribe,
     Unsubscribe,
     parse,
+    ref_of,
     with_offset,
 )
 
@@ -133,6 +134,13 @@ def test_a_refusal_names_the_message_it_is_about():
     message = caught.value.as_message()
     assert message.type is MessageType.ERROR
     assert message.data == {"code": "UNKNOWN_TYPE", "ref": "my-7"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "ref"), [(b'{"id":"a"}', "a"), (b'{"id":1}', None), (b"[]", None), (b"{", None), (b"{}", None)]
+)
+def test_a_message_that_is_not_looked_at_is_named_where_it_has_a_name(raw, ref):
+    assert ref_of(raw) == ref
 
 
 def test_who_knows_positions_subscribes_and_publishes_with_an_id():

@@ -14,6 +14,7 @@ from uait.services.hub.codes import CloseCode
 from uait.services.hub.hub import Hub
 from uait.services.hub.protocol import (
     GENERAL,
+    TRANSIENT,
     Join,
     Leave,
     Malformed,
@@ -26,6 +27,7 @@ from uait.services.hub.protocol import (
     Subscribe,
     Unsubscribe,
     parse,
+    ref_of,
 )
 from uait.services.hub.rate import Bucket
 from uait.services.hub.room import Done, Published
@@ -142,11 +144,11 @@ class Connection:
         if not self._bucket.take():
             if self._bucket.overdrawn:
                 self.client.cut(CloseCode.TOO_MANY_MESSAGES)
-            raise Refused("RATE_LIMITED", f"Send at most {self._hub.settings.rate} messages a second.", status=429)
+            text = f"Send at most {self._hub.settings.rate} messages a second."
+            raise Refused("RATE_LIMITED", text, status=429, ref=ref_of(raw))
         if len(raw) > self._hub.settings.message_bytes:
-            raise Refused(
-                "MESSAGE_TOO_LARGE", f"Keep each message under {self._hub.settings.message_bytes} bytes.", status=413
-            )
+            text = f"Keep each message under {self._hub.settings.message_bytes} bytes."
+            raise Refused("MESSAGE_TOO_LARGE", text, status=413, ref=ref_of(raw))
 
     async def _carry_out(self, raw: bytes) -> None:
         asked = parse(raw)
@@ -207,6 +209,13 @@ class Connection:
         room = membership.room
         if not room.options.lets_publish(client.user_id, room.owner):
             raise Refused("NOT_ALLOWED", "You may read this room, not write to it.", status=403)
+        done = self._acknowledge(asked.ref, room.name, room.log.epoch)
+        if asked.ref is not None and asked.type in TRANSIENT:  # whose ids no log remembers
+            key = f"{name}\0{asked.ref}"
+            if (said := self._hub.said(client.user_id, key)) is not None:
+                done(Published(None, said["recipients"], duplicate=True))
+                return
+            self._hub.remember(client.user_id, key, {"recipients": len(room.members)})
         if asked.type is MessageType.TYPING:
             ends = isinstance(asked.data, dict) and asked.data.get("typing") is False
             room.typing(membership, active=not ends)
@@ -214,7 +223,7 @@ class Connection:
             room.stop_typing(membership)
         message = self._message(asked, room=name)
         token = None if asked.ref is None else token_of(client.user_id, asked.ref)
-        room.publish(message, self._acknowledge(asked.ref, room.name, room.log.epoch), key=asked.key, token=token)
+        room.publish(message, done, key=asked.key, token=token)
 
     def _acknowledge(self, ref: str | None, room: str, epoch: str) -> Done:
         def done(outcome: Published | Exception) -> None:

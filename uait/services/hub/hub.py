@@ -19,7 +19,7 @@ from uait.services.hub.traffic import Traffic
 from uait.services.hub.upkeep import Upkeep
 
 REMEMBERED = 10_000
-"""Most ids of messages for no room that are remembered, so that each is said once."""
+"""Most ids of messages in no log that are remembered, so that each is said once."""
 
 RETURNS_PER_SECOND = 500
 """Clients that are to come back in one second after a restart."""
@@ -52,7 +52,7 @@ class Hub:
         self._said: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
 
     def said(self, user_id: str, ref: str) -> dict[str, Any] | None:
-        """What became of a message for no room that this user has sent under this id before."""
+        """What became of a message that no log remembers, and that this user has sent under this id before."""
         return self._said.get((user_id, ref))
 
     def remember(self, user_id: str, ref: str, outcome: dict[str, Any]) -> None:

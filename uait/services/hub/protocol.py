@@ -228,9 +228,21 @@ def parse(raw: bytes) -> Inbound:
     try:
         return _read(fields)
     except Refused as refused:
-        given = fields.get("id")
-        refused.ref = given[:ID_LENGTH] if isinstance(given, str) else None
+        refused.ref = _given_id(fields)
         raise
+
+
+def ref_of(raw: bytes) -> str | None:
+    """The id that a client gave a message that is refused whatever it says, as far as it has one."""
+    try:
+        return _given_id(from_json(raw))
+    except InvalidJSON:
+        return None
+
+
+def _given_id(fields: Any) -> str | None:
+    given = fields.get("id") if isinstance(fields, dict) else None
+    return given[:ID_LENGTH] if isinstance(given, str) else None
 
 
 def _read(fields: dict[str, Any]) -> Inbound:
