@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from uait.services.hub.upkeep import MANY, SETTLE, Upkeep, reclaim
+from uait.services.hub.upkeep import MANY, SETTLE, STEP, Upkeep, reclaim
 
 
 @pytest.fixture
@@ -52,6 +52,20 @@ async def test_not_where_they_are_back_meanwhile(autojump_clock, upkeep):
     count(upkeep, 0)
     await trio.sleep(10 * SETTLE)
     assert len(upkeep.times) == 1
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_what_there_is_is_frozen_in_steps_only_where_the_process_has_frozen_its_start(monkeypatch, at_start):
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 5 * at_start)
+
+    async def main():
+        frozen = []
+        upkeep = Upkeep(freeze=lambda: frozen.append(upkeep.present))
+        for present in (*range(2 * STEP + 1), *range(2 * STEP, -1, -1), *range(3 * STEP + 1)):
+            upkeep.count(present)
+        return frozen
+
+    assert trio.run(main) == ([STEP, 2 * STEP, 3 * STEP] if at_start else [])
 
 
 async def test_the_hub_counts_who_comes_and_goes(hubs, monkeypatch):

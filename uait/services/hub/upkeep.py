@@ -1,4 +1,11 @@
-"""Gives memory back to the system when most of many clients have left: neither Python nor the C library does so by itself for what lies between other things."""
+"""Keeps the garbage collector short, and gives memory back to the system when most of many clients have left.
+
+A client is some 150 objects that the collector can do nothing about: whoever leaves is free by reference counting alone. Looking at those of thousands again and again would hold everybody up, for half a second
+with ten thousand clients; so what there is is frozen whenever there are a good many more than ever before. (Rings that come about among what is frozen are never found. There is no more of it than there were
+clients at once, however many come and go. In a process that has frozen nothing itself, as ours does when it has started, nothing is.)
+
+Neither Python nor the C library gives memory back by itself that lies between other things.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +15,21 @@ from collections.abc import Callable
 
 import trio
 
+STEP = 250
+"""So many more clients than ever before, and what there is is frozen."""
+
 MANY = 1000
 """So many clients must have left for it to be worth the while."""
 
 SHARE = 4
-"""No more than one of so many is still there: what the collector looks at is theirs, and everybody waits for it."""
+"""No more than one of so many is still there."""
 
 SETTLE = 15.0
 """Seconds in which the last of them go, and deadlines that were meant for them pass. As much lies between two times."""
 
 
 def reclaim() -> None:
-    """Collect rings of objects, and have the C library give back what is free. Everybody waits for it."""
+    """Collect rings of objects among what is not frozen, and have the C library give back what is free. Everybody waits for it."""
     gc.collect()
     if sys.platform != "linux":
         return  # only glibc has `malloc_trim`, and elsewhere there may be no library to ask for it
@@ -32,23 +42,36 @@ def reclaim() -> None:
 
 
 class Upkeep:
-    """Told of each coming and going; reclaims in a task of its own."""
+    """Told of each coming and going; reclaims in a task of its own.
 
-    def __init__(self, reclaim: Callable[[], None] = reclaim) -> None:
+    Attributes:
+        present: how many clients are there.
+    """
+
+    def __init__(self, reclaim: Callable[[], None] = reclaim, freeze: Callable[[], None] = gc.freeze) -> None:
         self._reclaim = reclaim
+        self._freeze = freeze
+        self._frozen = 0
+        self._freezes: bool | None = None
         self._most = 0
-        self._present = 0
+        self.present = 0
         self._wakeup = trio.Event()
 
     def count(self, present: int) -> None:
         """So many clients are there now."""
-        self._present = present
+        self.present = present
         self._most = max(self._most, present)
+        if present >= self._frozen + STEP:
+            self._frozen = present
+            if self._freezes is None:  # asked once, for it goes through what is frozen
+                self._freezes = gc.get_freeze_count() > 0
+            if self._freezes:
+                self._freeze()
         if self._worth_while():
             self._wakeup.set()
 
     def _worth_while(self) -> bool:
-        return self._most - self._present >= MANY and self._present * SHARE <= self._most
+        return self._most - self.present >= MANY and self.present * SHARE <= self._most
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -56,6 +79,6 @@ class Upkeep:
             await self._wakeup.wait()
             await trio.sleep(SETTLE)
             if self._worth_while():
-                self._most = self._present
+                self._most = self.present
                 self._reclaim()
             self._wakeup = trio.Event()
