@@ -82,7 +82,8 @@ class Messages:
     def close(self) -> None:
         """Read no more. (wsproto's parser is a generator that knows its owner, and such a ring keeps its memory until the garbage collector comes by.)"""
         frames: Any = self._connection._proto
-        frames._parse_more.close()
+        # Not closed: one that has not started, for nothing ever came in, keeps what it knows even so.
+        frames._parse_more = iter(())
 
     def _handle(self, event: Any) -> Inbound | None:
         if isinstance(event, Message):
