@@ -266,6 +266,19 @@ def memory(pid: int) -> tuple[float, float]:
     return values["Rss"], values["Anonymous"]
 
 
+def answer_pings(clients: list[Client], poll: select.epoll) -> int:
+    """Live on, where connecting takes longer than a server is patient. Returns how many the server has closed."""
+    by_number = {client.socket.fileno(): client for client in clients}
+    closed = 0
+    for number, _ in poll.poll(0, len(clients)):
+        data = by_number[number].socket.recv(65536)
+        if not data:
+            closed += 1
+        elif data.endswith(b"\x89\0"):
+            by_number[number].socket.sendall(b"\x8a\x80\0\0\0\0")
+    return closed
+
+
 def weigh(server: Server, pid: int, port: int, connections: int, patience: float) -> None:
     """Hold idle connections, and let them go."""
     for _ in range(100):
@@ -273,10 +286,19 @@ def weigh(server: Server, pid: int, port: int, connections: int, patience: float
     time.sleep(1)
     before = memory(pid)
     began = time.perf_counter()
-    held = [Client(port, server.path, f"127.0.0.{1 + number // FROM_ONE_ADDRESS}") for number in range(connections)]
+    held: list[Client] = []
+    poll = select.epoll()
+    for number in range(connections):
+        held.append(Client(port, server.path, f"127.0.0.{1 + number // FROM_ONE_ADDRESS}"))
+        poll.register(held[-1].socket, select.EPOLLIN)
+        if number % 500 == 499:
+            answer_pings(held, poll)
     took = time.perf_counter() - began
     time.sleep(2)
     with_them = memory(pid)
+    left = answer_pings(held, poll)
+    if left:
+        print(f"{left} of them did not stay: what is said of each is too little")
     for client in held:
         client.close()
     time.sleep(patience)
