@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from uait.services.memory.find import expression
 from uait.services.memory.indexing import session_number
+from uait.services.memory.metadata import moment_of
 from uait.services.memory.question import read_question
 from uait.services.memory.stemming import stem
-from uait.services.memory.times import moment_of, read_moment, spans_of
+from uait.services.memory.times import read_moment, spans_of
 from uait.services.memory.words import index_words
 
 NOW = datetime(2023, 8, 16, 12, tzinfo=UTC)
