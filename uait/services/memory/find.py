@@ -28,10 +28,10 @@ NEWEST_RELATED = 1000
 CANDIDATES = 20_000
 """Most memories that a search weighs roughly."""
 
-POOL = 120
+POOL = 100
 """Most memories that a search ranks, beside their neighbours."""
 
-MIDDLE = 70
+MIDDLE = 50
 """Of how many the neighbours are looked at."""
 
 AROUND = 3

@@ -214,20 +214,17 @@ class _Table:
             return _NOTHING
         k = weights.k1 * (1 - weights.b + weights.b * candidate.length / (average or 1.0))
         found: Values = {}
-
-        def take(number: int, weight: float, count: float) -> None:
-            value = weight * count * (weights.k1 + 1) / (count + k)
-            if value > found.get(number, 0.0):
-                found[number] = value
-
         for word in had:
-            count = words.count(word) + weights.tags * tags.count(word)
+            count = words.count(word) + (weights.tags * tags.count(word) if tags else 0)
+            often = count * (weights.k1 + 1) / (count + k)
             for number, weight in self._words[word]:
-                take(number, weight, count)
+                if weight * often > found.get(number, 0.0):
+                    found[number] = weight * often
         for text, number, weight in self._others:
             count = f" {candidate.words} ".count(text) + weights.tags * f" {candidate.tags} ".count(text)
-            if count:
-                take(number, weight, count)
+            often = count * (weights.k1 + 1) / (count + k)
+            if weight * often > found.get(number, 0.0):
+                found[number] = weight * often
         return found
 
 
