@@ -214,6 +214,8 @@ def fold(word: str) -> str:
 
 def _index_words(word: str) -> tuple[str, ...]:
     """What one word of a text is in the index: mostly one stem, the signs of a script without spaces each by itself."""
+    if word.isascii() and "'" not in word:
+        return (stem(word.lower()[:LONGEST_WORD]),)
     # Korean would come apart into letters if it were folded.
     if not _UNSPACED.search(word):
         return tuple(stem(part[:LONGEST_WORD]) for part in _PLAIN.findall(without_ending(fold(word))))
