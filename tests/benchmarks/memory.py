@@ -72,7 +72,10 @@ async def fill(path: Path, each: int, users: int) -> None:
     ]
     for user in range(1, users):
         with connection:
-            connection.execute("INSERT INTO owner (number, user_id) VALUES (?, ?)", (1 + user, f"user{user}"))
+            connection.execute(
+                "INSERT INTO owner (number, user_id, memories, words) SELECT ?, ?, memories, words FROM owner WHERE number = 1",
+                (1 + user, f"user{user}"),
+            )
             shift = user * each
             connection.execute(
                 f"INSERT INTO memory (seq, id, user_id, {', '.join(columns)}) SELECT seq + ?, id, ?, {', '.join(columns)} FROM memory WHERE user_id = 'ann'",

@@ -1,4 +1,4 @@
-"""How much of what answers a question is among the first ten memories: ours beside plain FTS5 with and without neighbours. `python memory_recall.py [DIALOGUES] [WEIGHT=VALUE ...]` tries other weights, without a server and without any model."""
+"""How much of what answers a question is among the first ten memories: ours beside plain FTS5 with and without neighbours. `python memory_recall.py [DIALOGUES] [WEIGHT=VALUE ...]` tries other weights, without a server and without any model. Weights are chosen by the episodes and the first half of the conversations' topics; the second half tells what that is worth."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import _conversations
+import _dialogues
 import apsw
 import attrs
 import trio
-from _dialogues import Asked, Dialogue, Turn, make
+from _dialogues import Asked, Dialogue, Turn
 
 from uait.services.memory import find, ranking, search
 from uait.services.memory.model import MemorySearch, NewMemory
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
 from uait.services.memory.store import MemoryStore
+from uait.services.memory.times import read_moment
 from uait.services.memory.words import COMMON
 from uait.storage import open_database
 
@@ -68,7 +71,7 @@ async def ours(dialogue: Dialogue, path: Path, style: int) -> dict[str, list[str
 
 
 def stored(turn: Turn, style: int) -> NewMemory:
-    match style % 3:
+    match style % 4:
         case 0:
             return NewMemory(
                 content=f"{turn.speaker}: {turn.text}",
@@ -84,11 +87,22 @@ def stored(turn: Turn, style: int) -> NewMemory:
                     "dia_id": turn.id,
                 },
             )
+        case 2:
+            return NewMemory(
+                content=f"{turn.speaker}: {turn.text}",
+                metadata={"sessionId": int(turn.session.rpartition("_")[2]), "session_date": iso(turn.date)},
+            )
         case _:
             return NewMemory(
                 content=turn.text,
                 metadata={"run_id": turn.session, "date_time": turn.date, "author": turn.speaker, "no": turn.id},
             )
+
+
+def iso(date: str) -> str:
+    moment = read_moment(date)
+    assert moment is not None
+    return moment.isoformat()
 
 
 def recall(asked: Asked, found: list[str]) -> float:
@@ -103,11 +117,20 @@ def main() -> None:
         module.WEIGHTS = weights  # type: ignore[attr-defined]
     ranking.rank.__defaults__ = (weights,)
     ranking.diversify.__defaults__ = (weights,)
+    count = int(numbers[0]) if numbers and numbers[0].isdigit() else 4
+    sets: dict[str, Callable[[int], Dialogue]] = {
+        "episodes": _dialogues.make,
+        "conversations, first half of the topics": lambda seed: _conversations.make(seed, half=0),
+        "conversations, second half of the topics": lambda seed: _conversations.make(seed, half=1),
+    }
+    for name, make in sets.items():
+        measure(name, [make(seed) for seed in range(count)], missed="--missed" in numbers)
+
+
+def measure(name: str, dialogues: list[Dialogue], *, missed: bool) -> None:
     totals: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    missed = []
-    count = int(numbers[0]) if numbers else 6
-    for seed in range(count):
-        dialogue = make(seed)
+    lost = []
+    for seed, dialogue in enumerate(dialogues):
         with tempfile.TemporaryDirectory() as directory:
             mine = trio.run(ours, dialogue, Path(directory) / "memory.sqlite3", seed)
         ways: dict[str, Callable[[str], list[str]]] = {
@@ -117,20 +140,21 @@ def main() -> None:
             "ours": mine.__getitem__,
         }
         for asked in dialogue.questions:
-            for name, ask in ways.items():
+            for way, ask in ways.items():
                 share = recall(asked, ask(asked.question))
-                totals[name]["all"].append(share)
-                totals[name][asked.kind].append(share)
-                if name == "ours" and share < 1:
-                    missed.append((asked.question, asked.kind))
-    print(f"{count} dialogues, {len(totals['ours']['all'])} questions, recall@{K}")
-    for name, kinds in totals.items():
+                totals[way]["all"].append(share)
+                totals[way][asked.kind].append(share)
+                if way == "ours" and share < 1:
+                    lost.append((asked.question, asked.kind))
+    turns = sum(len(dialogue.turns) for dialogue in dialogues)
+    print(f"{name}: {len(dialogues)} of {turns:,} turns, {len(totals['ours']['all'])} questions, recall@{K}")
+    for way, kinds in totals.items():
         print(
-            f"{name:28}",
+            f"  {way:28}",
             "  ".join(f"{kind} {100 * sum(shares) / len(shares):5.1f} %" for kind, shares in kinds.items()),
         )
-    if "--missed" in numbers:
-        print(*sorted(set(missed)), sep="\n")
+    if missed:
+        print(*sorted(set(lost)), sep="\n")
 
 
 if __name__ == "__main__":

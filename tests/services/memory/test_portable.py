@@ -23,11 +23,66 @@ async def test_an_export_can_be_imported_by_another_user(memories):
     assert [line["kind"] for line in lines] == ["header", "memory", "memory", "context"]
     bob = memories.of("bob")
     report = (await bob.ask("POST", "/memory/import", content=exported.content)).json()
-    assert report == {"lines": 4, "added": 2, "replaced": 0, "skipped": 0, "contexts": 1, "failed": 0, "errors": []}
+    assert report == {
+        "lines": 4,
+        "added": 2,
+        "replaced": 0,
+        "skipped": 0,
+        "changes": 0,
+        "contexts": 1,
+        "failed": 0,
+        "errors": [],
+    }
     assert (await bob.list())["memories"] == [{**two, "user_id": "bob"}, {**one, "user_id": "bob"}]
     assert (await bob.ask("GET", "/context/c")).json()["summary"] == "sum"
     assert await bob.find("one") == ["one"]
     assert (await memories.list())["total"] == 2
+
+
+async def test_history_goes_along_where_it_is_asked_for(memories):
+    told = await memories.add("tea at five", importance=0.5)
+    await memories.add("the other")
+    for content in ("tea at six", "tea at seven"):
+        await memories.ask("PATCH", f"/memory/{told['id']}", json={"content": content, "tags": [content]})
+    await memories.ask("POST", f"/memory/{told['id']}/invalidate")
+    plain = (await memories.ask("GET", "/memory/export")).text
+    assert '"change"' not in plain
+    exported = await memories.ask("GET", "/memory/export", params={"history": "true"})
+    kinds = [json.loads(line)["kind"] for line in exported.text.splitlines()]
+    assert kinds == ["header", "memory", "change", "change", "change", "memory"]
+    bob = memories.of("bob")
+    for policy, count, changes in (("skip", "added", 3), ("skip", "skipped", 0), ("replace", "replaced", 3)):
+        answer = await bob.ask("POST", "/memory/import", params={"conflict": policy}, content=exported.content)
+        report = answer.json()
+        assert (report[count], report["changes"], report["failed"]) == (2, changes, 0)
+        path = f"/memory/{told['id']}/history"
+        theirs = (await bob.ask("GET", path)).json()["versions"]
+        assert [each["memory"]["content"] for each in theirs] == ["tea at five", "tea at six", *["tea at seven"] * 2]
+        for each in theirs:
+            each["memory"]["user_id"] = "ann"
+        assert theirs == (await memories.ask("GET", path)).json()["versions"]
+    found = await bob.ask("GET", f"/memory/{told['id']}", params={"as_of": theirs[1]["at"]})
+    assert found.json()["content"] == "tea at six"
+
+
+async def test_a_history_without_its_memory_is_not_taken(memories):
+    told = await memories.add("one")
+    good = {"kind": "change", "event": "change", "at": "2023-05-08T00:00:00Z"}
+    lines = [
+        {**good, "id": told["id"], "before": {"content": "never"}},
+        {"id": "new", "content": "new"},
+        {**good, "id": "new", "before": {"content": None}},
+        {**good, "id": "new", "before": {"content": "older", "importance": None, "other": 1}},
+        {**good, "id": "other", "before": {}},
+        {**good, "id": "new", "event": "other", "before": {}},
+    ]
+    body = "\n".join(map(json.dumps, lines))
+    report = (await memories.ask("POST", "/memory/import", content=body)).json()
+    assert (report["added"], report["changes"], report["failed"]) == (1, 1, 4)
+    assert [each["line"] for each in sorted(report["errors"], key=lambda each: each["line"])] == [1, 3, 5, 6]
+    versions = (await memories.ask("GET", "/memory/new/history")).json()["versions"]
+    assert [each["memory"]["content"] for each in versions] == ["older", "new"]
+    assert len((await memories.ask("GET", f"/memory/{told['id']}/history")).json()["versions"]) == 1
 
 
 async def test_conflicts_are_met_as_asked(memories):

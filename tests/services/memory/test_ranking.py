@@ -26,6 +26,19 @@ async def test_an_answer_is_found_by_its_question(memories):
     assert "Coco" in (await memories.find("How is the parrot called?", limit=2))
 
 
+async def test_an_answer_is_found_two_turns_behind_what_it_is_about(memories):
+    for number in range(12):
+        await memories.store(f"A room with a view of the sea {number}")
+    await tell(
+        memories,
+        ("Ann", "I took a lesson in surfing"),
+        ("Bob", "Lucky you! How was it?"),
+        ("Ann", "An old sailor showed us everything"),
+    )
+    assert "An old sailor showed us everything" in (await memories.find("Who gave the surfing lesson?", limit=3))
+    assert "An old sailor showed us everything" not in (await memories.find("Which room has a view?"))
+
+
 async def test_neighbours_keep_to_their_session_and_order(memories):
     # Stored in another order than they were said.
     for turn, text in ((2, "Coco"), (0, "Hello"), (3, "Nice"), (1, "What is the name of your parrot?")):

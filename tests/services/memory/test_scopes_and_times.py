@@ -142,7 +142,7 @@ async def test_a_batch_tells_how_far_it_is(memories):
     answer = await memories.client.post("/memory/batch", json={"memories": new}, headers=headers)
     assert answer.headers["content-type"] == "text/event-stream"
     assert [line for line in answer.text.splitlines() if '"done"' in line] == [
-        'data: {"done":500,"total":1001}', 'data: {"done":1000,"total":1001}', 'data: {"done":1001,"total":1001}',
+        'data: {"done":1000,"total":1001}', 'data: {"done":1001,"total":1001}',
     ]  # fmt: skip
     assert '"added":1001' in answer.text
 

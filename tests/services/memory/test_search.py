@@ -179,3 +179,21 @@ async def test_a_long_text_without_spaces_is_looked_for_in_parts(memories):
         response = await memories.ask("POST", "/memory/search", json={"query": "東" * 8192})
     assert response.json()["count"] == 1
     assert (await memories.find("昨日は友達と一緒に新しい映画館へ行きました"))[0].startswith("昨日")
+
+
+async def test_who_had_nothing_is_looked_at_again_after_any_write(memories):
+    for _ in range(2):
+        found = await memories.list("tea")
+        assert (found["memories"], found["count"], found["total"], found["query"]) == ([], 0, 0, "tea")
+    await memories.of("bob").add("tea of bob")
+    assert await memories.find("tea") == []
+    await memories.add("tea")
+    assert await memories.find("tea") == ["tea"]
+    await memories.ask("DELETE", "/memory", params={"all": "true"})
+    for _ in range(2):
+        assert await memories.find("tea") == []
+    await memories.ask("POST", "/memory/import", content='{"content": "more tea"}')
+    assert await memories.find("tea") == ["more tea"]
+    bad = {"query": "tea", "filters": {"nothing": 1}}
+    assert (await memories.of("zoe").ask("POST", "/memory/search", json=bad)).status_code == 400
+    assert (await memories.of("zoe").list("tea", explain="true"))["signals"]["words"] == "off"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from uait.services.memory.find import expression
 from uait.services.memory.indexing import session_number
+from uait.services.memory.metadata import moment_of, place_of, speaker_of
 from uait.services.memory.question import read_question
 from uait.services.memory.stemming import stem
-from uait.services.memory.times import moment_of, read_moment, spans_of
+from uait.services.memory.times import read_moment, spans_of
 from uait.services.memory.words import index_words
 
 NOW = datetime(2023, 8, 16, 12, tzinfo=UTC)
@@ -99,6 +100,15 @@ def test_what_is_no_time(written):
 def test_date_and_clock_apart():
     assert moment_of({"date": "8 May 2023", "time": "1:56 pm"}) == datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
     assert moment_of({"k": "8 May 2023"}) is None
+
+
+def test_names_of_metadata_may_be_written_in_any_way():
+    day = datetime(2023, 5, 8, tzinfo=UTC)
+    for name in ("session_date", "sessionDate", "Session-Date", "SESSION_DATE"):
+        assert moment_of({name: "2023-05-08"}) == day
+    assert len({session_number("ann", None, {name: "s"}) for name in ("session_id", "sessionId", "Session ID")}) == 1
+    assert place_of({"turnIndex": 3}) == place_of({"turn-index": "D1:3"}) == 3
+    assert speaker_of({"speakerName": "Ann", "x" * 2000: 1}) == "Ann"
 
 
 @pytest.mark.parametrize(

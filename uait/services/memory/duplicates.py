@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import apsw
+import orjson
 
 from uait.services.memory.model import Memory, SimilarMemory
-from uait.services.memory.rows import COLUMNS, Prepared, fetch, memory_of
+from uait.services.memory.rows import COLUMNS, Prepared, fetch, memory_of, to_text
 from uait.services.memory.words import resemblance
 
 SIMILAR = 0.7
@@ -37,6 +40,34 @@ def find_same(connection: apsw.Connection, user_id: str, prepared: Prepared) -> 
         ):  # fmt: skip
             return memory
     return None
+
+
+def find_known(connection: apsw.Connection, user_id: str, part: Sequence[Prepared]) -> dict[bytes, str]:
+    """`find_same` for many: the ids of what is there already, by the digest. One question for all of them: mostly nothing is."""
+    rows = fetch(
+        connection,
+        "SELECT DISTINCT m.digest FROM json_each(?) AS given CROSS JOIN memory AS m ON m.user_id = ? AND m.digest = unhex(given.value)",
+        (to_text([each.digest.hex() for each in part]), user_id),
+    )
+    there = {digest for (digest,) in rows}
+    found: dict[bytes, str] = {}
+    for each in part:
+        if each.digest in there and (same := find_same(connection, user_id, each)) is not None:
+            found[each.digest] = same.id
+    return found
+
+
+def find_alike(connection: apsw.Connection, owner: int, part: Sequence[Prepared]) -> dict[bytes, list[str]]:
+    """Ids of memories that say the same in other words of the same kind, by the fingerprint; the first few of each."""
+    prints = {each.row.fingerprint for each in part if each.row.fingerprint}
+    rows = fetch(
+        connection,
+        "SELECT unhex(given.value), (SELECT json_group_array(id) FROM (SELECT m.id FROM memory_words AS w JOIN memory AS m ON m.seq = w.seq "
+        f"WHERE w.owner = ?1 AND w.fingerprint = unhex(given.value) LIMIT {SHOWN})) FROM json_each(?2) AS given "
+        "WHERE EXISTS (SELECT 1 FROM memory_words WHERE owner = ?1 AND fingerprint = unhex(given.value))",
+        (owner, to_text([each.hex() for each in prints])),
+    )
+    return {given: orjson.loads(ids) for given, ids in rows}
 
 
 def find_similar(connection: apsw.Connection, user_id: str, owner: int, prepared: Prepared) -> list[SimilarMemory]:

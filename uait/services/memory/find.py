@@ -28,13 +28,13 @@ NEWEST_RELATED = 1000
 CANDIDATES = 20_000
 """Most memories that a search weighs roughly."""
 
-POOL = 160
+POOL = 100
 """Most memories that a search ranks, beside their neighbours."""
 
-MIDDLE = 70
+MIDDLE = 50
 """Of how many the neighbours are looked at."""
 
-AROUND = 2
+AROUND = 3
 """How many neighbours before, and after."""
 
 IN_SPAN = 150
@@ -50,12 +50,14 @@ class Scope:
 
     Attributes:
         owner: the user's number in the index.
+        important: whether any memory has an importance.
         conditions, parameters: on `memory AS m`; none where all will do.
     """
 
     owner: int
     memories: int
     average: float
+    important: bool = False
     conditions: tuple[str, ...] = ()
     parameters: tuple[Any, ...] = ()
 
@@ -67,12 +69,22 @@ class Found:
     Attributes:
         question: with its words that nowhere stand looked for as beginnings.
         counts: in how many memories each variant stands.
-        rough: the memories that have something of it, each with its rough worth, the best first.
+        rough: the memories that have something of it, each with its rough worth.
     """
 
     question: Question
     counts: dict[str, int]
-    rough: list[tuple[int, float]]
+    rough: dict[int, float]
+
+    def best(self, most: int) -> list[int]:
+        """The first so many, the best first, equally good ones the newest first."""
+        rough = self.rough
+        if not rough:
+            return []
+        # Only those that come into question are put in order: there may be thousands of others.
+        bound = sorted(rough.values(), reverse=True)[min(most, len(rough)) - 1]
+        listed = sorted([(worth, seq) for seq, worth in rough.items() if worth >= bound], reverse=True)
+        return [seq for _, seq in listed[:most]]
 
 
 def scope_of(
@@ -86,24 +98,26 @@ def scope_of(
 ) -> Scope | None:
     """Where to look, or None where the user has nothing. Memories that are not there at `moment` are left out."""
     rows: list[Any] = connection.execute(
-        "SELECT number, memories, words FROM owner WHERE user_id = ? AND memories > 0", (user_id,)
+        """
+        SELECT number, memories, words,
+            EXISTS (SELECT 1 FROM memory WHERE user_id = ?1 AND (valid_from IS NOT NULL OR valid_until IS NOT NULL OR expires_at IS NOT NULL)),
+            EXISTS (SELECT 1 FROM memory WHERE user_id = ?1 AND importance IS NOT NULL)
+        FROM owner WHERE user_id = ?1 AND memories > 0
+        """,
+        (user_id,),
     ).fetchall()
     if not rows:
         return None
-    owner, memories, words = rows[0]
+    owner, memories, words, bounded, important = rows[0]
     more: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
-    if not all_times:
-        bounded = connection.execute(
-            "SELECT 1 FROM memory WHERE user_id = ? AND (valid_from IS NOT NULL OR valid_until IS NOT NULL OR expires_at IS NOT NULL) LIMIT 1",
-            (user_id,),
-        ).fetchall()
-        if bounded:
-            more, values = (THERE,), (moment, moment, moment)
+    if bounded and not all_times:
+        more, values = (THERE,), (moment, moment, moment)
     return Scope(
         owner=owner,
         memories=memories,
         average=words / memories,
+        important=bool(important),
         conditions=(*conditions, *more),
         parameters=(*parameters, *values),
     )
@@ -117,27 +131,29 @@ def expression(owner: int, variant: Variant) -> str:
 
 def places(connection: apsw.Connection, scope: Scope, variant: Variant, *, filtered: bool = False) -> list[int]:
     """Where a variant stands, the newest first."""
+    given: tuple[Any, ...] = (expression(scope.owner, variant),)
+    source, demands = "memory_text", "memory_text MATCH ?"
     if filtered:
-        rows: list[Any] = connection.execute(
-            "SELECT memory_text.rowid FROM memory_text CROSS JOIN memory AS m ON m.seq = memory_text.rowid "
-            f"WHERE memory_text MATCH ? AND {' AND '.join(scope.conditions)} ORDER BY memory_text.rowid DESC LIMIT {_most(variant)}",
-            (expression(scope.owner, variant), *scope.parameters),
-        ).fetchall()
-    else:
-        rows = connection.execute(
-            f"SELECT rowid FROM memory_text WHERE memory_text MATCH ? ORDER BY rowid DESC LIMIT {_most(variant)}",
-            (expression(scope.owner, variant),),
-        ).fetchall()
-    return [row[0] for row in rows]
+        source += " CROSS JOIN memory AS m ON m.seq = memory_text.rowid"
+        demands = " AND ".join((demands, *scope.conditions))
+        given += scope.parameters
+    # As one text: thousands of rows would take three times as long.
+    rows: list[Any] = connection.execute(
+        "SELECT json_group_array(place) FROM "
+        f"(SELECT memory_text.rowid AS place FROM {source} WHERE {demands} ORDER BY memory_text.rowid DESC LIMIT {_most(variant)})",
+        given,
+    ).fetchall()
+    listed: list[int] = orjson.loads(rows[0][0])
+    return listed
 
 
 def look_up(connection: apsw.Connection, scope: Scope, question: Question) -> Found:
     """Find what has something of the question."""
     found: dict[str, list[int]] = {}
-    for term in question.terms:
-        for variant in term.variants:
-            if variant.text not in found:
-                found[variant.text] = places(connection, scope, variant)
+    # What the question says itself comes first: of that more is looked at.
+    for variant in sorted((v for term in question.terms for v in term.variants), key=lambda each: each.related):
+        if variant.text not in found:
+            found[variant.text] = places(connection, scope, variant)
     nothing = not any(found.values())
     terms = []
     for term in question.terms:
@@ -163,11 +179,11 @@ def look_up(connection: apsw.Connection, scope: Scope, question: Question) -> Fo
     if scope.conditions:
         allowed = allow(connection, scope, rough)
         rough = {seq: worth for seq, worth in rough.items() if seq in allowed}
-    return Found(question, counts, sorted(rough.items(), key=lambda item: (item[1], item[0]), reverse=True))
+    return Found(question, counts, rough)
 
 
 def _most(variant: Variant) -> int:
-    return NEWEST if variant.weight >= WEIGHTS.weak else NEWEST_RELATED
+    return NEWEST_RELATED if variant.related or variant.prefix else NEWEST
 
 
 def _count(variant: Variant, places: int, scope: Scope) -> int:
@@ -190,12 +206,13 @@ def _rough(scope: Scope, question: Question, counts: dict[str, int], found: dict
         for variant in sorted(term.variants, key=collection.weight):
             weight = collection.weight(variant)
             best.update(dict.fromkeys(found[variant.text], weight))
-        full = len(worth) >= CANDIDATES // 10
-        for seq, weight in best.items():
-            if seq in worth:
-                worth[seq] += weight
-            elif not full or len(best) <= POOL:
-                worth[seq] = weight
+        known = worth.keys() & best.keys()
+        for seq in known:
+            best[seq] += worth[seq]
+        if len(worth) >= CANDIDATES // 10 and len(best) > POOL:
+            worth.update((seq, best[seq]) for seq in known)
+        else:
+            worth.update(best)
     return worth
 
 
@@ -203,16 +220,19 @@ def allow(connection: apsw.Connection, scope: Scope, seqs: Iterable[int]) -> set
     """Those that meet the conditions."""
     given = orjson.dumps(list(seqs)).decode()
     rows: list[Any] = connection.execute(
-        f"SELECT m.seq FROM json_each(?) AS given CROSS JOIN memory AS m ON m.seq = given.value WHERE {' AND '.join(scope.conditions)}",
+        "SELECT json_group_array(m.seq) FROM json_each(?) AS given CROSS JOIN memory AS m ON m.seq = given.value "
+        f"WHERE {' AND '.join(scope.conditions)}",
         (given, *scope.parameters),
     ).fetchall()
-    return {row[0] for row in rows}
+    return set(orjson.loads(rows[0][0]))
 
 
 def in_spans(connection: apsw.Connection, scope: Scope, spans: Sequence[Span]) -> list[int]:
     """Memories from the times that a question speaks of."""
     rows: list[Any] = connection.execute(
-        "SELECT min(moment), max(moment) FROM memory_words WHERE owner = ?", (scope.owner,)
+        # Apart from each other each is one look at the index; together they would read all of it.
+        "SELECT (SELECT min(moment) FROM memory_words WHERE owner = ?1), (SELECT max(moment) FROM memory_words WHERE owner = ?1)",
+        (scope.owner,),
     ).fetchall()
     if not rows or rows[0][0] is None:
         return []
@@ -242,25 +262,23 @@ def _stretches(span: Span, first: int, last: int) -> list[tuple[int, int]]:
 
 
 def neighbours_of(
-    connection: apsw.Connection, scope: Scope, seqs: Sequence[int]
+    connection: apsw.Connection, scope: Scope, seqs: Iterable[int]
 ) -> dict[int, tuple[list[int], list[int]]]:
     """For each memory those before it in its session, the nearest first, and those after it; all of them meet the conditions."""
-    given = orjson.dumps(list(seqs)).decode()
-    found: dict[int, tuple[list[int], list[int]]] = {}
-    for side, (sign, order) in enumerate((("<", "DESC"), (">", "ASC"))):
-        rows: list[Any] = connection.execute(
-            f"""
-            SELECT here.seq, beside.seq FROM json_each(?) AS given CROSS JOIN memory_words AS here ON here.seq = given.value
-            CROSS JOIN memory_words AS beside ON beside.seq IN (
-                SELECT seq FROM memory_words WHERE session = here.session AND session != 0
-                AND (moment, place, seq) {sign} (here.moment, here.place, here.seq)
-                ORDER BY moment {order}, place {order}, seq {order} LIMIT {AROUND}
-            ) WHERE here.session != 0 ORDER BY here.seq, beside.moment {order}, beside.place {order}, beside.seq {order}
-            """,
-            (given,),
-        ).fetchall()
-        for here, beside in rows:
-            found.setdefault(here, ([], []))[side].append(beside)
+    sides = [
+        f"(SELECT json_group_array(seq) FROM (SELECT seq FROM memory_words WHERE session = here.session AND session != 0 "
+        f"AND (moment, place, seq) {sign} (here.moment, here.place, here.seq) "
+        f"ORDER BY moment {order}, place {order}, seq {order} LIMIT {AROUND}))"
+        for sign, order in (("<", "DESC"), (">", "ASC"))
+    ]
+    rows: list[Any] = connection.execute(
+        f"SELECT here.seq, {sides[0]}, {sides[1]} FROM json_each(?) AS given CROSS JOIN memory_words AS here ON here.seq = given.value "
+        "WHERE here.session != 0",
+        (orjson.dumps(list(seqs)).decode(),),
+    ).fetchall()
+    found: dict[int, tuple[list[int], list[int]]] = {
+        here: (orjson.loads(before), orjson.loads(after)) for here, before, after in rows
+    }
     if scope.conditions:
         allowed = allow(connection, scope, {seq for sides in found.values() for side in sides for seq in side})
         found = {
@@ -296,33 +314,37 @@ def candidates_of(
     half_life: timedelta | None,
 ) -> list[Candidate]:
     """What ranking must know of memories."""
+    given = orjson.dumps(list(seqs)).decode()
     rows: list[Any] = connection.execute(
-        f"""
-        SELECT w.seq, substr(w.words, 1, {WORDS}), w.tags, w.length, w.session, w.moment, w.speaker, w.flags, m.importance
-        FROM json_each(?) AS given CROSS JOIN memory_words AS w ON w.seq = given.value CROSS JOIN memory AS m ON m.seq = w.seq
-        WHERE w.owner = ?
-        """,
-        (orjson.dumps(list(seqs)).decode(), scope.owner),
+        f"SELECT w.seq, substr(w.words, 1, {WORDS}), w.tags, w.length, w.session, w.moment, w.speaker, w.flags "
+        "FROM json_each(?) AS given CROSS JOIN memory_words AS w ON w.seq = given.value WHERE w.owner = ?",
+        (given, scope.owner),
     ).fetchall()
+    importance: dict[int, float] = {}
+    if scope.important:
+        listed: list[Any] = connection.execute(
+            "SELECT m.seq, m.importance FROM json_each(?) AS given CROSS JOIN memory AS m ON m.seq = given.value WHERE m.importance IS NOT NULL",
+            (given,),
+        ).fetchall()
+        importance = dict(listed)
     found = []
-    for seq, words, tags, length, session, moment, speaker, flags, importance in rows:
-        at = datetime.fromtimestamp(moment, UTC)
+    for seq, words, tags, length, session, moment, speaker, flags in rows:
         fade = 1.0
         if half_life is not None:
-            fade = max(0.3, 0.5 ** max(0.0, (now - at) / half_life))
+            fade = max(0.3, 0.5 ** max(0.0, (now - datetime.fromtimestamp(moment, UTC)) / half_life))
         found.append(
             Candidate(
                 seq=seq,
-                words=f" {words} ",
-                tags=f" {tags} ",
+                words=words,
+                tags=tags,
                 length=length,
                 session=session,
-                moment=at,
-                speaker=frozenset(speaker.split()),
+                moment=moment,
+                speaker=speaker,
                 asks=bool(flags & ASKS),
                 has_time=bool(flags & HAS_TIME),
                 has_number=bool(flags & HAS_NUMBER),
-                importance=importance,
+                importance=importance.get(seq),
                 similarity=similar.get(seq),
                 fade=fade,
             )

@@ -59,12 +59,22 @@ def record(connection: apsw.Connection, seq: int, event: str, before: Memory, af
         for name in KEPT
         if getattr(before, name) != getattr(after, name) or name == "updated_at"
     }
+    put_back(connection, seq, 1, event, after.updated_at, to_text(changed))
+
+
+def put_back(connection: apsw.Connection, seq: int, version: int, event: str, at: str, before: str) -> None:
+    """Note a change after those that are there.
+
+    Args:
+        version: which it is, where there are fewer.
+    """
     (last,) = one(connection, "SELECT coalesce(max(version), 0) FROM history WHERE memory = ?", (seq,))
+    version = max(last + 1, version)
     connection.execute(
         "INSERT INTO history (memory, version, event, at, before) VALUES (?, ?, ?, ?, ?)",
-        (seq, last + 1, event, after.updated_at, to_text(changed)),
+        (seq, version, event, at, before),
     )
-    connection.execute("DELETE FROM history WHERE memory = ? AND version <= ?", (seq, last + 1 - MOST))
+    connection.execute("DELETE FROM history WHERE memory = ? AND version <= ?", (seq, version - MOST))
 
 
 def history_of(connection: apsw.Connection, memory: Memory) -> MemoryHistory:

@@ -16,7 +16,7 @@ import apsw
 import attrs
 import orjson
 
-from uait.services.memory.times import moment_of
+from uait.services.memory.metadata import moment_of, place_of, session_of, speaker_of
 from uait.services.memory.words import fingerprint, has_number, has_time, index_words, name_words
 
 ASKS, HAS_TIME, HAS_NUMBER = 1, 2, 4
@@ -24,34 +24,9 @@ ASKS, HAS_TIME, HAS_NUMBER = 1, 2, 4
 LOOKED_AT = 4000
 """Words of a memory that are looked at for what kind of sentence it is."""
 
-SESSION_KEYS = (
-    "conversation_id", "conversation", "dialogue_id", "dialog_id", "thread_id", "chat_id", "run_id", "session_id", "session", "session_number",
-    "session_name", "session_index",
-)  # fmt: skip
-"""Where metadata tells which session a memory belongs to; where there are several, they tell it together."""
-
-TURN_KEYS = (
-    "turn",
-    "turn_index",
-    "turn_number",
-    "turn_id",
-    "message_index",
-    "utterance",
-    "dia_id",
-    "position",
-    "index",
-    "idx",
-    "order",
-)
-"""Where metadata tells its place in the session."""
-
 DAY = 86_400
 
-SPEAKER_KEYS = ("speaker", "speaker_name", "author", "sender", "from", "name", "user_name", "username", "person")
-"""Where metadata tells who speaks."""
-
 _SPOKEN = re.compile(r"\s*([A-Z\u00c0-\u1fff][\w.'’-]{0,30}(?: [A-Z\u00c0-\u1fff][\w.'’-]{0,30}){0,2}) ?: ")
-_LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
 @attrs.frozen
@@ -81,31 +56,29 @@ def index_row(
 ) -> IndexRow:
     """What the index is told of one memory."""
     words = index_words(content)
-    by_name = (
-        {key.lower().replace("-", "_").replace(" ", "_"): value for key, value in metadata.items()} if metadata else {}
-    )
-    speaker = _speaker(content, by_name)
-    said = [word for tag in tags for word in index_words(tag)] + [*name_words(speaker)]
+    speaker = speaker_of(metadata) or _spoken_by(content)
+    names = " ".join(name_words(speaker)) if speaker else ""
+    said = [word for tag in tags for word in index_words(tag)]
     beginning = words[:LOOKED_AT]
     flags = (
         ASKS * content.rstrip().endswith(("?", "？", "؟"))
         | HAS_TIME * has_time(beginning)
         | HAS_NUMBER * has_number(beginning)
     )
-    place = _place(by_name)
-    moment = int(datetime.fromisoformat(occurred_at or created_at).timestamp())
+    place = place_of(metadata)
+    moment = _seconds(occurred_at or created_at)
     if occurred_at is None and place is not None:
         # When it was added says the day at best: within it the place orders a session, in whatever order its turns were added.
         moment -= moment % DAY
     return IndexRow(
-        session=session_number(user_id, session_id, by_name),
+        session=session_number(user_id, session_id, metadata),
         moment=moment,
         place=place,
         length=len(words),
         flags=flags,
         fingerprint=fingerprint(words) if words else b"",
-        speaker=" ".join(name_words(speaker)),
-        tags=" ".join(said),
+        speaker=names,
+        tags=" ".join([*said, names] if names else said),
         words=" ".join(words),
     )
 
@@ -118,13 +91,13 @@ def when(occurred_at: datetime | None, metadata: dict[str, Any]) -> datetime | N
 def session_number(user_id: str, session_id: str | None, metadata: Mapping[str, Any]) -> int:
     """A session as a number that no other session of anybody has, 0 for none."""
     parts = [session_id] if session_id is not None else []
-    for key in SESSION_KEYS if metadata else ():
-        value = metadata.get(key)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
-            parts.append(f"{key}={value}")
-    if not parts:
-        return 0
-    return _session_number(user_id, tuple(parts))
+    parts += session_of(metadata)
+    return _session_number(user_id, tuple(parts)) if parts else 0
+
+
+@lru_cache(maxsize=4096)
+def _seconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp())
 
 
 @lru_cache(maxsize=4096)
@@ -133,23 +106,7 @@ def _session_number(user_id: str, parts: tuple[str, ...]) -> int:
     return int.from_bytes(digest, "big", signed=True) or 1
 
 
-def _place(metadata: Mapping[str, Any]) -> int | None:
-    for key in TURN_KEYS if metadata else ():
-        value = metadata.get(key)
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, int | float) and abs(value) < 2**40:
-            return int(value)
-        if isinstance(value, str) and (match := _LAST_NUMBER.search(value[-40:])):
-            return int(match[1])
-    return None
-
-
-def _speaker(content: str, metadata: Mapping[str, Any]) -> str:
-    for key in SPEAKER_KEYS if metadata else ():
-        value = metadata.get(key)
-        if isinstance(value, str) and 0 < len(value) <= 64:
-            return value
+def _spoken_by(content: str) -> str:
     match = _SPOKEN.match(content[:120])
     return match[1] if match else ""
 
@@ -162,7 +119,15 @@ def owner_number(connection: apsw.Connection, user_id: str) -> int:
 
 
 def index(connection: apsw.Connection, owner: int, rows: Iterable[tuple[int, IndexRow]]) -> None:
-    """Put memories, by their `seq`, into the index. They are not in it."""
+    """Put memories, by their `seq`, into the index, and count them. They are not in it."""
+    given = _index(connection, owner, rows)
+    connection.execute(
+        "UPDATE owner SET memories = memories + ?, words = words + ? WHERE number = ?",
+        (len(given), sum(row[5] for row in given), owner),
+    )
+
+
+def _index(connection: apsw.Connection, owner: int, rows: Iterable[tuple[int, IndexRow]]) -> list[tuple[Any, ...]]:
     given = [
         (seq, owner, r.session, r.moment, seq if r.place is None else r.place, r.length, r.flags, r.fingerprint, r.speaker, r.tags, r.words)
         for seq, r in rows
@@ -179,6 +144,7 @@ def index(connection: apsw.Connection, owner: int, rows: Iterable[tuple[int, Ind
         "INSERT INTO memory_text (rowid, words, tags) SELECT seq, words, tags FROM memory_indexed WHERE seq BETWEEN ? AND ?",
         runs,
     )
+    return given
 
 
 def unindex(connection: apsw.Connection, seqs: Iterable[int]) -> None:
@@ -192,7 +158,7 @@ def unindex(connection: apsw.Connection, seqs: Iterable[int]) -> None:
 
 
 def index_all(connection: apsw.Connection) -> None:
-    """Index every memory that is not, as after a migration."""
+    """Index every memory that is not, in the migration that made the index; a trigger counted them then."""
     rows: list[Any] = connection.execute(
         "SELECT seq FROM memory WHERE seq NOT IN (SELECT seq FROM memory_words) ORDER BY seq"
     ).fetchall()
@@ -219,7 +185,7 @@ def index_all(connection: apsw.Connection) -> None:
             row = index_row(
                 user_id, content, told, about, session_id=session_id, occurred_at=occurred_at, created_at=created_at
             )
-            index(connection, owner_number(connection, user_id), [(seq, row)])
+            _index(connection, owner_number(connection, user_id), [(seq, row)])
 
 
 def digest(content: str, *rest: Any) -> bytes:

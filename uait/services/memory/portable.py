@@ -1,6 +1,7 @@
 """Take it with you: all of a user's memories and contexts as JSON lines, and back.
 
-The first line tells what it is; then come memories, oldest first, and contexts. Every line is an object with a `kind`. An import takes the same, in any order, from here or from another program: a line needs no more than `content`.
+The first line tells what it is; then come memories, oldest first, each followed by what it was before its changes where that is asked for, and contexts. Every line is an object with a `kind`. An import takes the same, memories and
+contexts in any order, from here or from another program: a line needs no more than `content`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from attrs import validators
 
 from uait.errors import APIError, BadRequest, PayloadTooLarge
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.history import KEPT, put_back
 from uait.services.memory.indexing import index, owner_number, unindex
-from uait.services.memory.model import NewContext, NewMemory
-from uait.services.memory.rows import COLUMNS, Prepared, insert, memory_of, prepare, to_text
+from uait.services.memory.model import MemoryChange, NewContext, NewMemory
+from uait.services.memory.rows import COLUMNS, Prepared, insert, memory_of, prepare, seq_of, to_text
 from uait.services.memory.watch import Changes
 from uait.storage import Database, format_time, utc_now
 from uait.web import from_json, identifier, structure, to_json
@@ -26,6 +28,9 @@ FORMAT = "uait-memory"
 VERSION = 1
 PAGE = 200
 PART = 500
+PART_BYTES = 16 * 1024 * 1024
+"""An import stores what it has when that comes to so many bytes, or to `PART` lines; an export sends it at a quarter of that."""
+
 LINE_BYTES = 8 * 1024 * 1024
 ERRORS = 50
 """Most lines whose error an import names; the others are counted."""
@@ -40,6 +45,31 @@ class ImportedMemory(NewMemory):
     updated_at: datetime | None = None
     last_access: datetime | None = None
     access_count: int = attrs.field(default=0, validator=validators.ge(0))
+
+
+@attrs.frozen(kw_only=True)
+class Before(MemoryChange):
+    """What a change touched, as it was before it."""
+
+    updated_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImportedChange:
+    """A change of the memory that came last before it. `before` holds what it touched, as it was."""
+
+    id: str = attrs.field(validator=identifier())
+    version: int = attrs.field(default=1, validator=validators.and_(validators.ge(1), validators.le(2**53)))
+    event: Literal["change", "invalidate"]
+    at: datetime
+    before: Before
+
+
+@attrs.frozen
+class ExportQuery:
+    """`history`: with what each memory was before its changes."""
+
+    history: bool = False
 
 
 @attrs.frozen
@@ -65,6 +95,7 @@ class ImportReport:
     added: int = 0
     replaced: int = 0
     skipped: int = 0
+    changes: int = 0
     contexts: int = 0
     failed: int = 0
     errors: list[FailedLine] = attrs.field(factory=list)
@@ -73,10 +104,14 @@ class ImportReport:
 class Export:
     """The lines of an export, some at a time. Every memory that is there from the beginning to the end is in it once."""
 
-    def __init__(self, database: Database, user_id: str) -> None:
+    def __init__(self, database: Database, user_id: str, *, history: bool = False) -> None:
         self._database = database
         self._user_id = user_id
+        self._history = history
         self._after = 0
+        self._version: int | None = None
+        """Of the memory at `_after`, the last version that was told, as long as there may be more."""
+
         self._step: Literal["header", "memories", "contexts", "end"] = "header"
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -118,10 +153,39 @@ class Export:
             f"SELECT seq, {COLUMNS} FROM memory WHERE user_id = ? AND seq > ? ORDER BY seq LIMIT ?",
             (self._user_id, self._after, PAGE),
         ).fetchall()
-        if not rows:
-            return b""
-        self._after = rows[-1][0]
-        return b"".join(_line({"kind": "memory", **attrs.asdict(memory_of(row[1:]), recurse=False)}) for row in rows)
+        lines = self._changes(connection)
+        for row in rows:
+            if self._version is not None or len(lines) > PART_BYTES // 4:
+                break
+            lines += _line({"kind": "memory", **attrs.asdict(memory_of(row[1:]), recurse=False)})
+            self._after = row[0]
+            if self._history:
+                self._version = 0
+                lines += self._changes(connection)
+        return bytes(lines)
+
+    def _changes(self, connection: apsw.Connection) -> bytearray:
+        """What the memory at `_after` was before its changes, as far as there is room."""
+        lines = bytearray()
+        while self._version is not None and len(lines) <= PART_BYTES // 4:
+            listed: list[Any] = connection.execute(
+                "SELECT m.id, h.version, h.event, h.at, h.before FROM history AS h JOIN memory AS m ON m.seq = h.memory "
+                "WHERE h.memory = ? AND h.version > ? ORDER BY h.version LIMIT 20",
+                (self._after, self._version),
+            ).fetchall()
+            for memory_id, version, event, at, before in listed:
+                told = {
+                    "id": memory_id,
+                    "version": version,
+                    "event": event,
+                    "at": at,
+                    "before": from_json(before.encode()),
+                }
+                lines += _line({"kind": "change", **told})
+                self._version = version
+            if not listed:
+                self._version = None
+        return lines
 
     def _contexts(self, connection: apsw.Connection) -> bytes:
         rows: list[Any] = connection.execute(
@@ -161,7 +225,11 @@ class Import:
         self._changes = changes
         self._user_id = user_id
         self._conflict = conflict
-        self._part: list[tuple[int, Prepared]] = []
+        self._part: list[tuple[int, Prepared | Changed]] = []
+        self._bytes = 0
+        self._last: tuple[str, bool] | None = None
+        """The memory that came last, and whether it was stored."""
+
         self._later: list[tuple[int, NewContext]] = []
         self.report = ImportReport()
 
@@ -179,7 +247,7 @@ class Import:
         async for number, line in _lines(chunks):
             self._count(lines=1)
             self._take(number, line)
-            if len(self._part) >= PART:
+            if len(self._part) >= PART or self._bytes >= PART_BYTES:
                 await self._store()
                 if progress is not None:
                     await progress(self.report)
@@ -213,29 +281,40 @@ class Import:
                         if (moment := getattr(new, name)) is not None
                     }
                     given = {"id": new.id, "access_count": new.access_count, **times}
-                    self._part.append(
-                        (number, prepare(self._user_id, new, times.get("created_at", utc_now()), **given))
-                    )
+                    self._hold(number, line, prepare(self._user_id, new, times.get("created_at", utc_now()), **given))
+                case "change":
+                    self._hold(number, line, _changed(data))
                 case _:
-                    raise BadRequest("The line's 'kind' is not known; known are header, memory and context.")
+                    raise BadRequest("The line's 'kind' is not known; known are header, memory, change and context.")
         except APIError as error:
             self._fail(number, error.text)
 
+    def _hold(self, number: int, line: bytes, item: Prepared | Changed) -> None:
+        self._part.append((number, item))
+        self._bytes += len(line)
+
     async def _store(self) -> None:
-        part, self._part = self._part, []
+        part, self._part, self._bytes = self._part, [], 0
         if not part:
             return
         outcomes = await self._database.write(
-            lambda connection: _store(connection, self._user_id, part, self._conflict)
+            lambda connection: _store(connection, self._user_id, [item for _, item in part], self._conflict, self._last)
         )
         done: list[str] = []
-        for (number, prepared), outcome in zip(part, outcomes, strict=True):
+        for (number, item), outcome in zip(part, outcomes, strict=True):
+            if isinstance(item, Changed):
+                if outcome == "failed":
+                    self._fail(number, f"A change of {item.id!r} must come after its memory, before another one.")
+                elif outcome == "changes":
+                    self._count(changes=1)
+                continue
+            self._last = (item.memory.id, outcome in ("added", "replaced"))
             if outcome == "failed":
-                self._fail(number, f"There is a memory with the id {prepared.memory.id!r} already.")
+                self._fail(number, f"There is a memory with the id {item.memory.id!r} already.")
             else:
                 self._count(**{outcome: 1})
                 if outcome != "skipped":
-                    done.append(prepared.memory.id)
+                    done.append(item.memory.id)
         self._changes.tell(self._user_id, "import", done)
 
     def _count(self, **more: int) -> None:
@@ -247,12 +326,57 @@ class Import:
             self.report.errors.append(FailedLine(line=number, message=message))
 
 
-def _store(connection: apsw.Connection, user_id: str, part: list[tuple[int, Prepared]], conflict: str) -> list[str]:
+@attrs.frozen
+class Changed:
+    """A change of a memory as the history holds it."""
+
+    id: str
+    version: int
+    event: str
+    at: str
+    before: str
+
+
+def _changed(data: dict[str, Any]) -> Changed:
+    change = structure(data, ImportedChange)
+    before: dict[str, Any] = {}
+    for name in KEPT:
+        # What was left out was not touched; what is null was not there.
+        if name in data["before"]:
+            value = getattr(change.before, name)
+            if value is None and name in ("type", "content", "metadata", "tags", "updated_at"):
+                raise BadRequest(f"$.before.{name} must not be null.")
+            before[name] = format_time(value) if isinstance(value, datetime) else value
+    return Changed(change.id, change.version, change.event, format_time(change.at), to_text(before))
+
+
+def _store(
+    connection: apsw.Connection,
+    user_id: str,
+    part: list[Prepared | Changed],
+    conflict: str,
+    last: tuple[str, bool] | None,
+) -> list[str]:
+    """Store a part.
+
+    Args:
+        last: the memory that came last before it, and whether it was stored.
+    """
     owner = owner_number(connection, user_id)
     outcomes: list[str] = []
     fresh: list[Prepared] = []
+    changes: list[Changed] = []
     seen: set[str] = set()
-    for _, each in part:
+    for each in part:
+        if isinstance(each, Changed):
+            if last is None or last[0] != each.id:
+                outcomes.append("failed")
+            elif last[1]:
+                outcomes.append("changes")
+                changes.append(each)
+            else:
+                outcomes.append("skipped")
+            continue
         memory = each.memory
         rows: list[Any] = connection.execute(
             "SELECT seq FROM memory WHERE user_id = ? AND id = ?", (user_id, memory.id)
@@ -266,7 +390,12 @@ def _store(connection: apsw.Connection, user_id: str, part: list[tuple[int, Prep
             fresh.append(each)
             outcomes.append("added")
         seen.add(memory.id)
+        last = (memory.id, outcomes[-1] in ("added", "replaced"))
     insert(connection, owner, fresh)
+    for change in changes:
+        put_back(
+            connection, seq_of(connection, user_id, change.id), change.version, change.event, change.at, change.before
+        )
     return outcomes
 
 

@@ -47,11 +47,13 @@ class Variant:
         words: index words that follow each other.
         weight: how much it counts beside the term itself, which has 1.
         prefix: the last word may go on.
+        related: it is another word than the question has.
     """
 
     words: tuple[str, ...]
     weight: float = 1.0
     prefix: bool = False
+    related: bool = False
 
     @property
     def text(self) -> str:
@@ -107,7 +109,9 @@ def read_question(
                 continue
             others: list[Variant] = []
             if concept and len(words) == 1 and room > 0:
-                others = [Variant((each,), synonym if names else concept) for each, names in related(words[0])][:room]
+                others = [
+                    Variant((each,), synonym if names else concept, related=True) for each, names in related(words[0])
+                ][:room]
                 room -= len(others)
             terms[own.text] = Term((own, *others))
     names = frozenset(name for match in _NAME.finditer(text) if (name := without_ending(fold(match[0]))) not in COMMON)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import attrs
@@ -44,23 +44,23 @@ class Weights:
 
     k1: float = 1.2
     b: float = 0.4
-    before: tuple[float, ...] = (0.3, 0.15)
-    after: tuple[float, ...] = (0.25, 0.1)
-    overlap: float = 0.5
+    before: tuple[float, ...] = (0.4, 0.3, 0.15)
+    after: tuple[float, ...] = (0.25, 0.2)
+    overlap: float = 0.7
     asked: float = 0.8
     tags: float = 0.5
     concept: float = 0.3
     synonym: float = 0.6
-    weak: float = 0.6
+    weak: float = 0.3
     prefix: float = 0.5
     phrase: float = 0.25
     session: float = 0.15
-    speaker: float = 0.25
+    speaker: float = 0.4
     own_name: float = 0.3
     when: float = 0.5
     late: float = 21.0
     wants: float = 0.2
-    question: float = 0.15
+    question: float = 0.5
     vector: float = 0.8
     importance: float = 0.3
     recency: float = 0.02
@@ -78,9 +78,8 @@ class Candidate:
     """A memory as ranking sees it.
 
     Attributes:
-        words: its index words, with a space before and after each; `tags` those of its tags and speakers.
-        session: which it belongs to, 0 for none; `moment` when it was.
-        speaker: who says it, in folded words.
+        words: its index words, a space between them; `tags` those of its tags and speakers; `speaker` those of who says it.
+        session: which it belongs to, 0 for none; `moment` when it was, in Unix seconds.
         asks, has_time, has_number: what kind of sentence it is.
         importance: from 0 to 1, as its owner says.
         similarity: of its vector with the question's, where there are such.
@@ -89,11 +88,11 @@ class Candidate:
 
     seq: int
     words: str
-    tags: str = " "
+    tags: str = ""
     length: int = 0
     session: int = 0
-    moment: datetime | None = None
-    speaker: frozenset[str] = frozenset()
+    moment: int = 0
+    speaker: str = ""
     asks: bool = False
     has_time: bool = False
     has_number: bool = False
@@ -138,7 +137,7 @@ def rank(
         neighbours: for a candidate's `seq` those before it, the nearest first, and those after it. They are candidates themselves, or left out.
     """
     by_seq = {candidate.seq: candidate for candidate in candidates}
-    speakers = {name for candidate in candidates for name in candidate.speaker}
+    speakers = {name for speaker in {candidate.speaker for candidate in candidates} for name in speaker.split()}
     weighed = [
         [
             (v, (weights.own_name if term.text in speakers and v.weight == 1 else 1.0) * collection.weight(v))
@@ -146,16 +145,21 @@ def rank(
         ]
         for term in question.terms
     ]
-    table = _Table(weighed)
-    own = {candidate.seq: table.values(candidate, collection.average, weights) for candidate in candidates}
-    sessions = _sessions(candidates, own)
+    table = _Table(weighed, weights)
+    own: dict[int, Values] = {}
+    for candidate in candidates:
+        if values := table.values(candidate, collection.average):
+            own[candidate.seq] = values
+    sessions = _sessions(by_seq, own)
     words = {seq: sum(values.values()) for seq, values in own.items()}
     context = {
-        candidate.seq: _around(own[candidate.seq], neighbours.get(candidate.seq), own, by_seq, weights)
-        + weights.session * sessions.get(candidate.session, 0.0)
-        for candidate in candidates
+        seq: _around(own.get(seq, _NOTHING), neighbours[seq], own, words, by_seq, weights) if seq in neighbours else 0.0
+        for seq in by_seq
     }
-    base = {seq: words[seq] + context[seq] for seq in by_seq}
+    for seq, candidate in by_seq.items():
+        if candidate.session in sessions:
+            context[seq] += weights.session * sessions[candidate.session]
+    base = {seq: words.get(seq, 0.0) + around for seq, around in context.items()}
     best = max(base.values(), default=0.0) or 1.0
     newest = max(by_seq, default=0)
     in_order = sorted(candidates, key=lambda each: (base[each.seq], each.seq), reverse=True)
@@ -164,13 +168,11 @@ def rank(
         each.similarity is not None or each.importance is not None for each in candidates
     )
     cut = len(in_order) if lifted else CLOSELY
-    scored = [
-        _score(question, each, words[each.seq], context[each.seq], weighed, best, newest, weights)
-        for each in in_order[:cut]
-    ]
+    scorer = _Scorer(question, weighed, best, newest, weights)
+    scored = [scorer.score(each, words.get(each.seq, 0.0), context[each.seq]) for each in in_order[:cut]]
     scored.sort(key=lambda each: (each.score, each.candidate.seq), reverse=True)
     return scored + [
-        Scored(each, base[each.seq] * each.fade, {"words": words[each.seq], "neighbours": context[each.seq]})
+        Scored(each, base[each.seq] * each.fade, {"words": words.get(each.seq, 0.0), "neighbours": context[each.seq]})
         for each in in_order[cut:]
         if base[each.seq] > 0
     ]
@@ -180,11 +182,14 @@ Weighed = Sequence[Sequence[tuple[Variant, float]]]
 Values = dict[int, float]
 """What a memory has of each term of the question, by the term's number."""
 
+_NOTHING: Values = {}
+
 
 class _Table:
     """The variants of all terms, to be looked up by the words of a memory."""
 
-    def __init__(self, weighed: Weighed) -> None:
+    def __init__(self, weighed: Weighed, weights: Weights) -> None:
+        self._weights = weights
         self._words: dict[str, list[tuple[int, float]]] = {}
         self._others: list[tuple[str, int, float]] = []
         for number, variants in enumerate(weighed):
@@ -193,110 +198,119 @@ class _Table:
                     self._others.append((f" {variant.text}" if variant.prefix else f" {variant.text} ", number, weight))
                 else:
                     self._words.setdefault(variant.text, []).append((number, weight))
+        self._wanted = frozenset(self._words)
 
-    def values(self, candidate: Candidate, average: float, weights: Weights) -> Values:
+    def values(self, candidate: Candidate, average: float) -> Values:
         """BM25, term by term; of a term's variants the best counts."""
+        weights = self._weights
+        words, tags = candidate.words.split(), candidate.tags.split()
+        # Most memories have few of the words, or none: only those are looked at.
+        had = (
+            self._wanted.intersection(words)
+            if self._wanted.isdisjoint(tags)
+            else self._wanted.intersection(words + tags)
+        )
+        if not had and not self._others:
+            return _NOTHING
         k = weights.k1 * (1 - weights.b + weights.b * candidate.length / (average or 1.0))
-        counts: dict[str, float] = {}
-        table = self._words
-        for word in candidate.words.split():
-            if word in table:
-                counts[word] = counts.get(word, 0.0) + 1
-        for word in candidate.tags.split():
-            if word in table:
-                counts[word] = counts.get(word, 0.0) + weights.tags
         found: Values = {}
-
-        def take(number: int, weight: float, count: float) -> None:
-            value = weight * count * (weights.k1 + 1) / (count + k)
-            if value > found.get(number, 0.0):
-                found[number] = value
-
-        for word, count in counts.items():
-            for number, weight in table[word]:
-                take(number, weight, count)
+        for word in had:
+            count = words.count(word) + (weights.tags * tags.count(word) if tags else 0)
+            often = count * (weights.k1 + 1) / (count + k)
+            for number, weight in self._words[word]:
+                if weight * often > found.get(number, 0.0):
+                    found[number] = weight * often
         for text, number, weight in self._others:
-            count = candidate.words.count(text) + weights.tags * candidate.tags.count(text)
-            if count:
-                take(number, weight, count)
+            count = f" {candidate.words} ".count(text) + weights.tags * f" {candidate.tags} ".count(text)
+            often = count * (weights.k1 + 1) / (count + k)
+            if weight * often > found.get(number, 0.0):
+                found[number] = weight * often
         return found
 
 
 def _around(
     mine: Values,
-    sides: Sequence[Sequence[int]] | None,
+    sides: Sequence[Sequence[int]],
     own: Mapping[int, Values],
+    words: Mapping[int, float],
     by_seq: Mapping[int, Candidate],
     weights: Weights,
 ) -> float:
     """What the neighbours of a memory have of the question; what it has itself counts less."""
-    if sides is None:
-        return 0.0
     total = 0.0
     before, after = sides
     for others, parts in ((before, weights.before), (after, weights.after)):
-        for distance, (other, part) in enumerate(zip(others, parts, strict=False)):
-            if other in own:
-                if distance == 0 and others is before and by_seq[other].asks:
-                    part = weights.asked
-                for number, value in own[other].items():
-                    total += part * value * (weights.overlap if number in mine else 1.0)
+        for other, part in zip(others, parts, strict=False):
+            worth = words.get(other, 0.0)
+            if not worth:
+                continue
+            if others is before and other == before[0] and by_seq[other].asks:
+                part = weights.asked
+            if mine:
+                theirs = own[other]
+                for number in mine:
+                    if number in theirs:
+                        worth -= (1 - weights.overlap) * theirs[number]
+            total += part * worth
     return total
 
 
-def _sessions(candidates: Sequence[Candidate], own: Mapping[int, Values]) -> dict[int, float]:
+def _sessions(by_seq: Mapping[int, Candidate], own: Mapping[int, Values]) -> dict[int, float]:
     """What each session as a whole has of the question."""
     had: dict[int, Values] = {}
-    for candidate in candidates:
-        if candidate.session and own[candidate.seq]:
-            best = had.setdefault(candidate.session, {})
-            for number, value in own[candidate.seq].items():
+    for seq, values in own.items():
+        session = by_seq[seq].session
+        if session:
+            best = had.setdefault(session, {})
+            for number, value in values.items():
                 if value > best.get(number, 0.0):
                     best[number] = value
     return {session: sum(best.values()) for session, best in had.items()}
 
 
-def _score(
-    question: Question,
-    candidate: Candidate,
-    words: float,
-    context: float,
-    weighed: Weighed,
-    best: float,
-    newest: int,
-    weights: Weights,
-) -> Scored:
-    signals = {"words": words, "neighbours": context}
-    base = words + context
-    phrase = sum(
-        min(one[0][1], two[0][1])
-        for one, two in pairwise(weighed)
-        if f" {one[0][0].text} {two[0][0].text} " in candidate.words
-    )
-    if phrase:
-        signals["phrase"] = weights.phrase * phrase
-    if question.names & candidate.speaker:
-        signals["speaker"] = weights.speaker * base
-    if question.spans and candidate.moment is not None:
-        late = timedelta(days=weights.late)
-        nearness = max(span.nearness(candidate.moment, late) for span in question.spans)
-        if nearness:
-            signals["when"] = weights.when * best * nearness
-    if (question.wants_time and candidate.has_time) or (question.wants_number and candidate.has_number):
-        signals["wanted"] = weights.wants * base
-    if candidate.asks:
-        signals["question"] = -weights.question * base
-    if candidate.similarity is not None:
-        signals["vector"] = weights.vector * best * max(0.0, candidate.similarity)
-    if candidate.importance is not None:
-        signals["importance"] = weights.importance * base * (candidate.importance - 0.5)
-    if newest:
-        signals["recency"] = weights.recency * base * candidate.seq / newest
-    total = sum(signals.values())
-    if candidate.fade != 1.0:
-        signals["fade"] = total * (candidate.fade - 1)
-        total *= candidate.fade
-    return Scored(candidate, total, signals)
+class _Scorer:
+    """Looks at a memory closely."""
+
+    def __init__(self, question: Question, weighed: Weighed, best: float, newest: int, weights: Weights) -> None:
+        self._question = question
+        self._weights = weights
+        self._best = best
+        self._newest = newest
+        self._phrases = [
+            (f" {one[0][0].text} {two[0][0].text} ", min(one[0][1], two[0][1])) for one, two in pairwise(weighed)
+        ]
+
+    def score(self, candidate: Candidate, words: float, context: float) -> Scored:
+        question, weights, best = self._question, self._weights, self._best
+        signals = {"words": words, "neighbours": context}
+        base = words + context
+        text = f" {candidate.words} "
+        phrase = sum(worth for pair, worth in self._phrases if pair in text)
+        if phrase:
+            signals["phrase"] = weights.phrase * phrase
+        if question.names and not question.names.isdisjoint(candidate.speaker.split()):
+            signals["speaker"] = weights.speaker * base
+        if question.spans:
+            late = timedelta(days=weights.late)
+            moment = datetime.fromtimestamp(candidate.moment, UTC)
+            nearness = max(span.nearness(moment, late) for span in question.spans)
+            if nearness:
+                signals["when"] = weights.when * best * nearness
+        if (question.wants_time and candidate.has_time) or (question.wants_number and candidate.has_number):
+            signals["wanted"] = weights.wants * base
+        if candidate.asks:
+            signals["question"] = -weights.question * base
+        if candidate.similarity is not None:
+            signals["vector"] = weights.vector * best * max(0.0, candidate.similarity)
+        if candidate.importance is not None:
+            signals["importance"] = weights.importance * base * (candidate.importance - 0.5)
+        if self._newest:
+            signals["recency"] = weights.recency * base * candidate.seq / self._newest
+        total = sum(signals.values())
+        if candidate.fade != 1.0:
+            signals["fade"] = total * (candidate.fade - 1)
+            total *= candidate.fade
+        return Scored(candidate, total, signals)
 
 
 def diversify(scored: Sequence[Scored], most: int, weights: Weights = WEIGHTS) -> list[Scored]:

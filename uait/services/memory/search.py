@@ -37,6 +37,9 @@ from uait.web import encode_cursor
 DIVERSE = 12
 """How many of the best must not say the same."""
 
+REMEMBERED_EMPTY = 10_000
+"""Users of whom it is remembered that they have no memories."""
+
 LAST_MINUTE = 0.003
 """Seconds of a budget that are kept for putting together what was found."""
 
@@ -52,17 +55,33 @@ class _Signals:
     similar: dict[int, float] = attrs.field(factory=dict)
     states: dict[str, str] = attrs.field(factory=lambda: {"words": "off", "times": "off", "vectors": "off"})
 
+    def look_up(self, connection: apsw.Connection, scope: Scope, question: Question) -> None:
+        """Ask the signals of the database one after the other."""
+        if question.terms:
+            self.words, self.states["words"] = look_up(connection, scope, question), "complete"
+        if question.spans:
+            self.times, self.states["times"] = in_spans(connection, scope, question.spans), "complete"
+
 
 @attrs.frozen
 class Ranking:
-    """The order in which memories are shown: those that were ranked, then the others that have something of the question."""
+    """The order in which memories are shown: those that were ranked, then the others that have something of the question.
+
+    Attributes:
+        total: how many they are together.
+    """
 
     scored: list[Scored]
-    others: list[int]
-    question: Question
+    total: int
+    found: Found | None
 
-    def seqs(self) -> list[int]:
-        return [each.candidate.seq for each in self.scored] + self.others
+    def page(self, start: int, most: int) -> list[int]:
+        """Some of them, from `start` on."""
+        seqs = [each.candidate.seq for each in self.scored]
+        if start + most > len(seqs) and self.total > len(seqs) and self.found is not None:
+            ranked = frozenset(seqs)
+            seqs += [seq for seq in self.found.best(self.total) if seq not in ranked]
+        return seqs[start : start + most]
 
 
 class Finder:
@@ -71,6 +90,8 @@ class Finder:
     def __init__(self, database: Database, vectors: Vectors | None = None) -> None:
         self._database = database
         self._vectors = vectors
+        self._empty: dict[str, int] = {}
+        """Users who had nothing, each with how many transactions there had been before it was looked."""
 
     async def search(self, user_id: str, query: MemoryQuery) -> MemoryList:
         """A page of the user's memories that fit: with words, the best first; without, the newest first.
@@ -83,6 +104,10 @@ class Finder:
         conditions, parameters = conditions_of(query, now)
         moment = moment_asked(query, now)
         text = query.query.strip()
+        plain = query.cursor is None and not query.explain and query.budget_ms is None
+        commits = self._database.commits
+        if plain and self._empty.get(user_id) == commits:
+            return MemoryList(memories=[], count=0, total=0, query=query.query)
         question = (
             read_question(
                 text,
@@ -106,33 +131,50 @@ class Finder:
         if after is not None and not (isinstance(after, int) and 0 <= after <= MAX_OFFSET):
             raise NotFound("This list has no page with this cursor; begin again without one.")
         start = query.offset if after is None else after
-        scope = await self._database.read(
-            lambda connection: scope_of(connection, user_id, conditions, parameters, moment)
-        )
-        signals = _Signals()
-        if scope is not None:
-            await self._gather(user_id, scope, question, query, signals)
 
-        def show(connection: apsw.Connection) -> MemoryList:
-            ranking = Ranking([], [], question)
-            if scope is not None:
-                ranking = order(connection, scope, question, signals, query)
-            seqs = ranking.seqs()
-            shown = memories_by_seq(connection, user_id, seqs[start : start + query.limit])
+        def look(connection: apsw.Connection) -> Scope | None:
+            return scope_of(connection, user_id, conditions, parameters, moment)
+
+        def show(connection: apsw.Connection, scope: Scope | None, signals: _Signals) -> MemoryList:
+            ranking = Ranking([], 0, None) if scope is None else order(connection, scope, question, signals, query)
+            shown = memories_by_seq(connection, user_id, ranking.page(start, query.limit))
             if query.as_of is not None:
                 shown = [as_it_was(connection, memory, moment) for memory in shown]
             end = start + len(shown)
             return MemoryList(
                 memories=shown,
                 count=len(shown),
-                total=len(seqs),
+                total=ranking.total,
                 query=query.query,
-                next_cursor=encode_cursor(end) if shown and end < len(seqs) else None,
+                next_cursor=encode_cursor(end) if shown and end < ranking.total else None,
                 explanations=_explain(ranking, start, shown) if query.explain else None,
                 signals=signals.states if query.explain or query.budget_ms else None,
             )
 
-        return await self._database.read(show)
+        signals = _Signals()
+        if self._vectors is None and query.budget_ms is None:
+            # Nothing to wait for: one way to the database and back.
+            def at_once(connection: apsw.Connection) -> MemoryList | None:
+                scope = look(connection)
+                if scope is None:
+                    return None
+                signals.look_up(connection, scope, question)
+                return show(connection, scope, signals)
+
+            found_at_once = await self._database.read(at_once)
+            if found_at_once is not None:
+                return found_at_once
+            # Every message of a chat asks what its user once told, and many have told nothing.
+            if len(self._empty) >= REMEMBERED_EMPTY:
+                self._empty.clear()
+            self._empty[user_id] = commits
+            return MemoryList(
+                memories=[], count=0, total=0, query=query.query, signals=signals.states if query.explain else None
+            )
+        scope = await self._database.read(look)
+        if scope is not None:
+            await self._gather(user_id, scope, question, query, signals)
+        return await self._database.read(lambda connection: show(connection, scope, signals))
 
     async def _gather(
         self, user_id: str, scope: Scope, question: Question, query: MemoryQuery, signals: _Signals
@@ -196,13 +238,13 @@ def order(
 ) -> Ranking:
     """Put together what the signals found."""
     found = signals.words
-    rough = found.rough if found is not None else []
     question = found.question if found is not None else question
+    by_words = found.best(POOL) if found is not None else []
     by_likeness = sorted(signals.similar, key=lambda seq: signals.similar[seq], reverse=True)
-    pool = list(dict.fromkeys([*(seq for seq, _ in rough[:POOL]), *by_likeness[:POOL], *signals.times]))
-    middle = list(dict.fromkeys([*by_likeness[: MIDDLE // 4], *(seq for seq, _ in rough[:MIDDLE])]))
+    pool = [*by_words, *by_likeness[:POOL], *signals.times]
+    middle = dict.fromkeys([*by_likeness[: MIDDLE // 4], *by_words[:MIDDLE]])
     beside = neighbours_of(connection, scope, middle)
-    everyone = list(dict.fromkeys([*pool, *(seq for sides in beside.values() for side in sides for seq in side)]))
+    everyone = dict.fromkeys([*pool, *(seq for sides in beside.values() for side in sides for seq in side)])
     beside = with_theirs(beside)
     now = query.now or datetime.now(UTC)
     candidates = candidates_of(
@@ -216,8 +258,9 @@ def order(
     collection = Collection(scope.memories, scope.average, found.counts if found is not None else {})
     scored = [each for each in rank(question, candidates, beside, collection) if each.score > 0]
     scored = diversify(scored, DIVERSE)
-    ranked = {each.candidate.seq for each in scored}
-    return Ranking(scored, [seq for seq, _ in rough if seq not in ranked], question)
+    rough = found.rough if found is not None else {}
+    both = rough.keys() & {each.candidate.seq for each in scored}
+    return Ranking(scored, len(scored) + len(rough) - len(both), found)
 
 
 def _newest(

@@ -34,7 +34,7 @@ from uait.services.memory.model import (
     NewMemory,
     StoredMemory,
 )
-from uait.services.memory.portable import Export, Import, ImportQuery, ImportReport
+from uait.services.memory.portable import Export, ExportQuery, Import, ImportQuery, ImportReport
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
 from uait.services.memory.selftest import SelfTest, SelfTestReport, try_questions
@@ -110,7 +110,7 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
 
         @app.post("/memory/batch")
         async def add_memories() -> BatchReport | Response:
-            """Remember many things at once, in parts of 500; each part is stored whole or not at all. Where server-sent events are accepted, progress is told after each part, then the same as without."""
+            """Remember many things at once, in parts of 1,000; each part is stored whole or not at all. Where server-sent events are accepted, progress is told after each part, then the same as without."""
             batch = await body(BatchRequest)
             if accepts("text/event-stream"):
                 return event_stream(stream_batch(memories, work, user_id(), batch))
@@ -163,9 +163,9 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
         @app.get("/memory/export")
         @describe(returns=str, media_type=NDJSON)
         async def export_memories() -> Response:
-            """All memories and contexts of the user as JSON lines."""
+            """All memories and contexts of the user as JSON lines; with `history=true`, what each memory was before its changes, too."""
             response = Response(
-                Export(database, user_id()),
+                Export(database, user_id(), history=query(ExportQuery).history),
                 content_type=NDJSON,
                 headers={"Content-Disposition": 'attachment; filename="memories.jsonl"'},
             )

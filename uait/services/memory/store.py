@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from uait.errors import NotFound
-from uait.services.memory.duplicates import find_same, find_similar
+from uait.services.memory.duplicates import SHOWN, find_alike, find_known, find_same, find_similar
 from uait.services.memory.history import MemoryHistory, as_it_was, history_of, record
 from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import Memory, MemoryChange, MemoryStatistics, NewMemory, SimilarMemory, StoredMemory
@@ -29,7 +29,7 @@ from uait.services.memory.rows import (
 from uait.services.memory.watch import Changes
 from uait.storage import Database, DatabaseBroken, DatabaseBusy, DatabaseFull, format_time, utc_now
 
-PART = 500
+PART = 1000
 """Memories of a batch that are stored together: each part whole or not at all, and between two of them others have their turn."""
 
 
@@ -79,27 +79,21 @@ class MemoryStore:
 
         def write(connection: apsw.Connection) -> list[Added]:
             owner = owner_number(connection, user_id)
+            known = find_known(connection, user_id, part)
+            alike = find_alike(connection, owner, part)
             added: list[Added] = []
             fresh: list[Prepared] = []
-            seen: dict[bytes, str] = {}
-            alike: dict[bytes, list[str]] = {}
             for each in part:
-                same = seen.get(each.digest)
-                if same is None and (known := find_same(connection, user_id, each)) is not None:
-                    same = known.id
+                same = known.get(each.digest)
                 if same is not None:
                     added.append(Added(id=same, deduped=True))
                     continue
-                seen[each.digest] = each.memory.id
+                known[each.digest] = each.memory.id
                 fresh.append(each)
                 similar: list[str] = []
                 if each.row.fingerprint:
-                    rows: list[Any] = connection.execute(
-                        "SELECT m.id FROM memory_words AS w JOIN memory AS m ON m.seq = w.seq WHERE w.owner = ? AND w.fingerprint = ? LIMIT 3",
-                        (owner, each.row.fingerprint),
-                    ).fetchall()
                     earlier = alike.setdefault(each.row.fingerprint, [])
-                    similar = ([memory_id for (memory_id,) in rows] + earlier)[:3]
+                    similar = earlier[:SHOWN]
                     earlier.append(each.memory.id)
                 added.append(Added(id=each.memory.id, similar=similar))
             insert(connection, owner, fresh)

@@ -60,26 +60,6 @@ _WRITTEN = tuple(
     )
 )
 
-TIME_KEYS = (
-    "occurred_at", "timestamp", "datetime", "date_time", "session_date_time", "session_datetime", "date", "session_date", "created_at",
-    "created", "sent_at", "time", "session_time", "when", "at", "ts", "day",
-)  # fmt: skip
-"""Where the metadata of memories says when something was, the surest first."""
-
-
-def moment_of(metadata: dict[str, Any]) -> datetime | None:
-    """When something was said or done, as its metadata tells under one of the usual names; None where it does not."""
-    if not metadata:
-        return None
-    by_name = {key.lower().replace("-", "_").replace(" ", "_"): value for key, value in metadata.items()}
-    for key in TIME_KEYS:
-        if (value := by_name.get(key)) is not None and (found := read_moment(value)) is not None:
-            clock = by_name.get("time")
-            if key.endswith(("date", "day")) and isinstance(clock, str) and not _has_clock(value):
-                found = _with_clock(found, clock)
-            return found
-    return None
-
 
 def read_moment(value: Any) -> datetime | None:
     """A time as programs and people write it: RFC 3339, Unix seconds or milliseconds, "1:56 pm on 8 May, 2023". Without a zone it is taken as UTC."""
@@ -106,15 +86,15 @@ def _read_text(text: str) -> datetime | None:
         if match := pattern.search(text):
             day = _day(match)
             if day is not None:
-                return _with_clock(day, text)
+                return with_clock(day, text)
     return None
 
 
-def _has_clock(value: Any) -> bool:
+def has_clock(value: Any) -> bool:
     return isinstance(value, str) and _CLOCK.search(value) is not None
 
 
-def _with_clock(day: datetime, text: str) -> datetime:
+def with_clock(day: datetime, text: str) -> datetime:
     match = _CLOCK.search(text) or _HOUR.search(text)
     if match is None:
         return day
@@ -178,6 +158,8 @@ def spans_of(text: str, now: datetime) -> list[Span]:
     if not 1000 < now.year < 9000:
         return []
     text = text.lower()
+    if not _TIMELY.search(text):
+        return []
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     found: list[Span] = []
     taken: list[tuple[int, int]] = []
@@ -277,6 +259,11 @@ def _near(match: re.Match[str], today: datetime) -> Span:
     days = {"yesterday": -1, "today": 0, "tonight": 0, "tomorrow": 1}[match["near"]]
     return _days(today + timedelta(days=days), 1)
 
+
+_TIMELY = re.compile(
+    r"\d|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|spring|summer|autumn|fall|winter|last|past|previous|this|next|coming|ago|yesterday|to(?:day|night|morrow)"
+)
+"""One of these is in every text that any of the patterns fits; most questions have none."""
 
 _WHICH = r"(?P<which>last|this|next)\s+"
 _SPOKEN = tuple(
