@@ -105,6 +105,42 @@ async def test_also_for_a_client_that_does_not_read(serve: Serve, echo: Echo) ->
         await until_outside(echo)
 
 
+@pytest.mark.parametrize("why", ["the body stalls", "the answer is not read", "reset"])
+async def test_an_app_that_shields_its_receive_is_told(serve: Serve, why: str) -> None:
+    told: list[str] = []
+    inside = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        async with trio.open_nursery() as nursery:
+            if why == "the answer is not read":
+
+                @nursery.start_soon
+                async def talk() -> None:
+                    await send({"type": "http.response.start", "status": 200, "headers": []})
+                    while True:
+                        await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+
+            with trio.move_on_after(5, shield=True):
+                while (message := await receive())["type"] == "http.request":
+                    assert message["more_body"]
+                    inside.set()
+            told.append(message["type"])
+            nursery.cancel_scope.cancel(reason="told")
+
+    limits = {"idle_timeout": 0.3} if why == "the body stalls" else {"send_timeout": 0.3}
+    async with serve(app, **limits) as running, running.dial(receive_buffer=4096) as wire:
+        await wire.send(request("/", "Content-Length: 10", method="POST"), b"abc")
+        await inside.wait()
+        if why == "reset":
+            wire.reset()
+        elif why == "the body stalls":
+            assert (await wire.answer()).status == 408
+        await running.settled()
+    assert told == ["http.disconnect"]
+
+
 async def test_the_scope_has_who_announces_it(serve: Serve) -> None:
     announced = []
 

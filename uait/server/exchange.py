@@ -84,6 +84,11 @@ class Exchange:
         """Whether the answer is complete."""
         return self._state is _ANSWERED
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the answer goes anywhere any more."""
+        return self._state is _OVER
+
     def end(self) -> None:
         """Send nothing any more. The app, where it still runs, hears that its client has gone."""
         if self._state is not _ANSWERED:

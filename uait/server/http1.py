@@ -262,6 +262,8 @@ class Connection:
             try:
                 data = os.read(self._fileno(), READ)
             except BlockingIOError:
+                if self._waiting is _BODY and self._exchange is not None and self._exchange.over:
+                    return b""
                 continue
             except OSError:
                 return b""
@@ -280,7 +282,7 @@ class Connection:
             self._waiting = _NOTHING
             if not self._gone:
                 self._timer.stop()
-        if not arrived:
+        if not arrived and self._exchange is not None and not self._exchange.over:
             self.hung_up()
 
     async def _read_body(self, request: Request) -> bool:
@@ -352,6 +354,7 @@ class Connection:
     def _end_exchange(self) -> None:
         if self._exchange is not None:
             self._exchange.end()
+            self._watched.wake()  # an app that waits for its request, where it cannot be cancelled
             self._exchange.disconnect.announce()
 
     # Time, and the end

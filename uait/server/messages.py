@@ -79,6 +79,11 @@ class Messages:
                 if isinstance(found, Ended):
                     return
 
+    def close(self) -> None:
+        """Read no more. (wsproto's parser is a generator that knows its owner, and such a ring keeps its memory until the garbage collector comes by.)"""
+        frames: Any = self._connection._proto
+        frames._parse_more.close()
+
     def _handle(self, event: Any) -> Inbound | None:
         if isinstance(event, Message):
             return self._add(event) if self._connection.state is ConnectionState.OPEN else None

@@ -34,7 +34,7 @@ class Watched(Protocol):
         """What was read may not have been all: let the next `readable` return at once."""
 
     def wake(self) -> None:
-        """Let a task that waits in `readable` look around: the connection was closed."""
+        """Let a task that waits in `readable` look around: the connection was closed, or nobody is to wait for it any longer."""
 
     def close(self) -> None:
         """Watch it no more; before the socket is closed, where that can be."""
@@ -162,7 +162,8 @@ class PollingWatched:
         """trio tells again by itself."""
 
     def wake(self) -> None:
-        """trio has done so when the socket was closed."""
+        if self._sock.fileno() != -1:  # else trio has done so when the socket was closed
+            trio.lowlevel.notify_closing(self._sock)
 
     def close(self) -> None:
         self.hung_up = _nothing

@@ -121,6 +121,8 @@ class WebSocket:
         self._outlet.close()
         self._timer.close()
         self._inbox.close()
+        if self._messages is not None:
+            self._messages.close()
         self._messages = self._frames = None
 
     # The app's task
