@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from typing import Any
 
 import attrs
 import trio
 
 from uait.calls import ServiceClient
+from uait.calls.standing import Standing
 from uait.errors import APIError, InternalError, TooManyRequests, UaitError
 from uait.llm.routing import Router
 from uait.services.chat.context import build_question
@@ -25,6 +27,9 @@ TOGETHER = 0.2
 
 MEMORY_CHARACTERS = 1000
 """Of one memory that a model is given."""
+
+USERS = 10_000
+"""Of so many users it is remembered that they have no memories."""
 
 QUERY_CHARACTERS = 500
 """Of a message that memories are looked up with."""
@@ -55,6 +60,7 @@ class Generations:
         self._memory = memory
         self._settings = settings
         self._log = log
+        self._nothing: OrderedDict[str, Standing] = OrderedDict()  # who had no memories when they were asked for
         self._running: dict[str, Generation] = {}
         self._begun = 0
 
@@ -139,7 +145,7 @@ class Generations:
                 **said,
             )
         use_memory = settings.memory if request.memory is None else request.memory
-        memories = await self._recall(request.message) if use_memory else ()
+        memories = await self._recall(user_id, request.message) if use_memory else ()
         deadline = trio.current_time() + (settings.background_timeout if request.background else settings.total_timeout)
         question = build_question(request, turn, memories)
         conversation = turn.conversation_id
@@ -164,19 +170,28 @@ class Generations:
             await generation.settled()
         return len(found)
 
-    async def _recall(self, text: str) -> tuple[str, ...]:
+    async def _recall(self, user_id: str, text: str) -> tuple[str, ...]:
         """What the user once told that has to do with `text`. Memory is a help: without it the answer is made all the same."""
         limit = self._settings.memories
-        if not limit:
+        nothing = self._nothing.get(user_id)
+        if not limit or (nothing is not None and nothing.holds):
             return ()
         params = {"query": text[:QUERY_CHARACTERS], "limit": str(limit)}
         try:
             with trio.move_on_after(self._settings.memory_timeout):
-                found = await self._memory.get_json("/memory", params)
+                found, nothing = await self._memory.get_standing("/memory", params)
+                self._remember_nothing(user_id, nothing)
                 return tuple(str(each["content"])[:MEMORY_CHARACTERS] for each in found["memories"][:limit])
         except (APIError, LookupError, TypeError) as error:
             self._log.debug("no memories: %s", error)
         return ()
+
+    def _remember_nothing(self, user_id: str, nothing: Standing | None) -> None:
+        self._nothing.pop(user_id, None)
+        if nothing is not None:
+            self._nothing[user_id] = nothing
+            if len(self._nothing) > USERS:
+                self._nothing.popitem(last=False)
 
     async def _run(self, generation: Generation) -> None:
         try:

@@ -15,6 +15,7 @@ from attrs import validators
 
 from uait.errors import APIError, BadRequest, PayloadTooLarge
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import NewContext, NewMemory
 from uait.services.memory.rows import COLUMNS, Prepared, insert, memory_of, prepare, to_text
@@ -154,11 +155,18 @@ class Import:
     """Takes lines into a user's memories, part by part; each part is durable before the next is read."""
 
     def __init__(
-        self, database: Database, contexts: ContextStore, changes: Changes, user_id: str, conflict: str
+        self,
+        database: Database,
+        contexts: ContextStore,
+        changes: Changes,
+        emptiness: Emptiness,
+        user_id: str,
+        conflict: str,
     ) -> None:
         self._database = database
         self._contexts = contexts
         self._changes = changes
+        self._emptiness = emptiness
         self._user_id = user_id
         self._conflict = conflict
         self._part: list[tuple[int, Prepared]] = []
@@ -225,9 +233,10 @@ class Import:
         part, self._part = self._part, []
         if not part:
             return
-        outcomes = await self._database.write(
-            lambda connection: _store(connection, self._user_id, part, self._conflict)
-        )
+        with self._emptiness.adding(self._user_id):
+            outcomes = await self._database.write(
+                lambda connection: _store(connection, self._user_id, part, self._conflict)
+            )
         done: list[str] = []
         for (number, prepared), outcome in zip(part, outcomes, strict=True):
             if outcome == "failed":
