@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import trio
 
-from uait.server.connection import Stream, transport_of
+from uait.server.connection import Stream, number_of, transport_of
 
 _PIECE = 64 * 1024
 _GIVEN_UP = 256 * 1024
@@ -33,7 +33,7 @@ class Writer:
         self._stream = stream
         self._transport = transport_of(stream)
         # Asked each time: the number may be another connection's as soon as the socket is closed under us.
-        self.fileno = self._transport.socket.fileno
+        self.fileno = number_of(self._transport.socket)
         self._tls = isinstance(stream, trio.SSLStream)
         self._at_once = not self._tls and os.name == "posix"
         self._timeout = send_timeout
