@@ -7,6 +7,8 @@ import trio
 
 from uait.calls import CallContext, Calls, Identity, bind_call
 from uait.calls.context import SCOPE_KEY
+from uait.calls.standing import SCOPE_KEY as VOUCH
+from uait.calls.standing import Standing
 from uait.errors import InternalError, UpstreamError
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 
@@ -194,3 +196,15 @@ async def test_what_is_no_exception_goes_through(client_of):
 
     with pytest.raises(KeyboardInterrupt):
         await client_of(app).get_json("/")
+
+
+async def test_an_app_can_vouch_for_its_answer(client_of, respond):
+    vouched = Standing()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/vouched":
+            scope[VOUCH].standing = vouched
+        await respond(send, 200, 7)
+
+    assert await client_of(app).get_standing("/vouched") == (7, vouched)
+    assert await client_of(app).get_standing("/") == (7, None)

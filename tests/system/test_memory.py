@@ -75,3 +75,22 @@ async def test_doctor_tells_of_an_index_that_disagrees(start: Any, http: Any) ->
     done = await trio.run_process(command, capture_stdout=True, check=False)
     assert b"the index of words disagrees with the memories" in done.stdout
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("way", ["/api/v1/memory", "/api/v1/memory/batch", "/api/v1/memory/import"])
+async def test_what_is_told_after_a_chat_reaches_the_next_one(start: Any, http: Any, way: str) -> None:
+    bodies: dict[str, Any] = {
+        "/api/v1/memory": {"json": {"content": "My cat is called Mossy"}},
+        "/api/v1/memory/batch": {"json": {"memories": [{"content": "My cat is called Mossy"}]}},
+        "/api/v1/memory/import": {"content": b'{"content": "My cat is called Mossy"}\n'},
+    }
+    question = {"message": "What is my cat called?", "model": "offline"}
+    async with start() as process, http(transport=TrioTransport()) as client:
+        url = process.url("gateway", "")
+        for _ in range(2):
+            answer = await client.post(f"{url}/api/v1/chat", json=question)
+            assert "Mossy" not in answer.json()["response"]
+        told = await client.post(url + way, **bodies[way])
+        assert told.status_code < 300, told.text
+        answer = await client.post(f"{url}/api/v1/chat", json=question)
+        assert "Mossy" in answer.json()["response"]

@@ -150,3 +150,41 @@ async def test_errors_have_their_handlers(make_app: Any, ask: Any) -> None:
         raise KeyError("a")
 
     assert (await ask(app, "/x")).json == {"missing": "a"}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"a": 1},
+        ({"a": 1}, 201),
+        ([1], 200, {"X-More": "text", "x-Again": "1"}),
+        ({"a": 1}, 200, {"Content-Type": "application/other"}),
+        ({"a": 1}, 204),
+        ({"a": 1}, 200, {"X-Broken": "a\r\nSet-Cookie: b"}),
+        ({"a": 1}, 200, {"X-Number": 1}),
+        ({"a": 1}, {"X-No-Status": "1"}),
+    ],
+)
+async def test_what_is_written_without_a_response_is_what_a_response_would_be(
+    make_app: Any, ask: Any, result: Any
+) -> None:
+    answers = []
+    for hooked in (False, True):
+        app = make_app()
+
+        @app.get("/it")
+        async def handler() -> Any:
+            return result
+
+        if hooked:
+
+            @app.after_request
+            async def see(response: Any) -> Any:
+                return response
+
+        answer = await ask(app, "/it")
+        headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
+        answers.append((answer.status, headers, b"" if answer.status == 500 else answer.body))
+        if answer.status == 500:
+            headers.pop("content-length")
+    assert answers[0] == answers[1]

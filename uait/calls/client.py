@@ -31,6 +31,7 @@ from uait.calls.message import (
 )
 from uait.calls.proxy import proxy_http
 from uait.calls.remote import Remote
+from uait.calls.standing import Standing
 from uait.calls.tunnel import proxy_websocket
 from uait.errors import NotFound
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
@@ -151,7 +152,7 @@ class ServiceClient:
             if local is not None:
                 exchange = _exchange(local, call, ANSWER_BYTES)
                 body = await fetch(exchange, self._calls.context)
-                reply = Reply(exchange.status, exchange.headers, body)
+                reply = Reply(exchange.status, exchange.headers, body, exchange.standing)
             else:
                 async with self._remote(call) as answer:
                     reply = await read_reply(answer, ANSWER_BYTES, self.name)
@@ -190,6 +191,11 @@ class ServiceClient:
     async def get_json(self, path: str, params: Params = None) -> Any:
         """GET `path`; what its JSON says."""
         return read_json(await self._ask("GET", path, params=params), self.name)
+
+    async def get_standing(self, path: str, params: Params = None) -> tuple[Any, Standing | None]:
+        """What `get_json` gives, and, where the service runs here and vouches for its answer, whether that still holds: as long as it does, there is no need to ask again."""
+        reply = await self._ask("GET", path, params=params)
+        return read_json(reply, self.name), reply.standing
 
     async def post_json(self, path: str, data: Any = None) -> Any:
         """POST `data` to `path`; what the answer's JSON says, None where it is empty."""

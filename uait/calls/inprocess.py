@@ -16,6 +16,8 @@ from urllib.parse import unquote
 import trio
 
 from uait.calls.lifetime import open_helpers
+from uait.calls.standing import SCOPE_KEY as VOUCH
+from uait.calls.standing import Standing
 from uait.errors import APIError, InternalError, UpstreamError
 from uait.server.asgi import ASGIApp, Message, Scope
 from uait.server.disconnect import SCOPE_KEY as DISCONNECT
@@ -55,6 +57,9 @@ def http_scope(method: str, raw_path: bytes, query: bytes, headers: RawHeaders, 
 class Exchange:
     """One request to `app` and its answer. `run` is the app's task, `head`, `read` and `aclose` are the caller's side.
 
+    Attributes:
+        standing: where the app vouches for its answer, whether it still holds.
+
     Args:
         app: the ASGI app.
         scope: see `http_scope`.
@@ -67,7 +72,8 @@ class Exchange:
     def __init__(self, app: ASGIApp, scope: Scope, content: Content, *, name: str, limit: int | None = None) -> None:
         self.app = app
         self.disconnect = Disconnect()
-        self.scope = {**scope, DISCONNECT: self.disconnect}
+        self.standing: Standing | None = None
+        self.scope = {**scope, DISCONNECT: self.disconnect, VOUCH: self}
         self.name = name
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -103,6 +109,9 @@ class Exchange:
             await self._close_body()
             if self._limit is None:
                 self._writer.close()
+            self.scope.pop(
+                VOUCH, None
+            )  # it is this object, and such a ring keeps its memory until the garbage collector comes by
             self._started.set()
             self._ended.set()
 

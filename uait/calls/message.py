@@ -13,6 +13,7 @@ import orjson
 from uait.calls.context import CallContext, outgoing_call
 from uait.calls.deadline import TIMEOUT_HEADER, remaining, to_header
 from uait.calls.inprocess import Content, RawHeaders
+from uait.calls.standing import Standing
 from uait.errors import APIError, UpstreamError, from_response
 
 Params: TypeAlias = Mapping[str, Any] | None
@@ -153,6 +154,7 @@ class Reply:
     status: int
     headers: RawHeaders
     content: bytes
+    standing: Standing | None = None
 
 
 async def read_reply(answer: Answer, limit: int, source: str) -> Reply:

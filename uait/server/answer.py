@@ -16,6 +16,7 @@ from uait.server.refusal import answer_to
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MOST_NAMES = 1000
+_MOST_DIGITS = 18
 
 
 class _Kind(Enum):
@@ -87,14 +88,16 @@ def make_head(
             raise ValueError(f"{status!r} cannot be the status of an answer")
         line = _lines[status] = b"HTTP/1.1 %d \r\n" % status
     fields = [line]
-    length, dated = -1, False
+    length, dated, lines = -1, False, 2
     for name, value in headers:
         kind = _kinds.get(name)
         if kind is not _OTHER:
             if kind is None:
                 kind = _learn(name)
             if kind is _LENGTH:
-                length = _read_length(value, length)
+                if length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
+                    _check_length(value, length)
+                length = int(value)
                 if status == 204:
                     continue  # RFC 9110 section 8.6
             elif kind is _DATE:
@@ -104,7 +107,8 @@ def make_head(
             elif kind is _CONNECTION and value.strip().lower() == b"close":
                 last = True
                 continue
-        fields.append(b"%b: %b\r\n" % (name, value))
+        fields += (name, b": ", value, b"\r\n")
+        lines += 1
     framing = _BY_LENGTH
     if method == "HEAD" or status == 204 or status == 304:
         framing = _EMPTY
@@ -112,13 +116,16 @@ def make_head(
         framing = _CHUNKED if version == "1.1" else _UNTIL_CLOSE
         if framing is _CHUNKED:
             fields.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
     if not dated:
         fields.append(_date[1] if 0 < _date[0] - time.time() <= 1 else _date_field())
+        lines += 1
     if last or version != "1.1":
         last = True
         fields.append(b"connection: close\r\n")
+        lines += 1
     fields.append(b"\r\n")
-    return AnswerHead(_join(fields), framing, length, last)
+    return AnswerHead(_join(fields, lines), framing, length, last)
 
 
 def make_early_hints(links: Iterable[bytes]) -> bytes:
@@ -152,13 +159,13 @@ def _block(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         _learn(name)
         fields.append(b"%b: %b\r\n" % (name, value))
     fields.append(b"\r\n")
-    return _join(fields)
+    return _join(fields, len(fields))
 
 
-def _join(fields: list[bytes]) -> bytes:
+def _join(fields: list[bytes], lines: int) -> bytes:
     """Count line ends, too: one more than we made would let an app's value be a header of its own (response splitting)."""
     data = b"".join(fields)
-    if len(data) - len(data.translate(None, b"\r\n\0")) != 2 * len(fields):
+    if len(data) - len(data.translate(None, b"\r\n\0")) != 2 * lines:
         raise ValueError("a header's value must not have line ends or NUL")
     return data
 
@@ -172,12 +179,10 @@ def _learn(name: bytes) -> _Kind:
     return kind
 
 
-def _read_length(value: bytes, before: int) -> int:
-    if value.isdigit() and len(value) < 19:
-        length = int(value)
-        if before in (-1, length):
-            return length
-    raise ValueError(f"{value!r} cannot be the content-length")
+def _check_length(value: bytes, before: int) -> None:
+    """Refuse a length that is none, or another one than came `before`; -1 where none did."""
+    if not value.isdigit() or len(value) > _MOST_DIGITS or before not in (-1, int(value)):
+        raise ValueError(f"{value!r} cannot be the content-length")
 
 
 def _date_field() -> bytes:

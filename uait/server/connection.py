@@ -72,6 +72,12 @@ Speak: TypeAlias = Callable[[Site], ServeConnection]
 """Makes, once for each server, what serves its connections."""
 
 
+def number_of(sock: trio.socket.SocketType) -> Callable[[], int]:
+    """What gives a socket's file number, -1 where it is closed. trio's method calls this one, and a request asks three times."""
+    fileno: Callable[[], int] = getattr(sock, "_sock", sock).fileno
+    return fileno
+
+
 def transport_of(stream: Stream) -> trio.SocketStream:
     """The TCP connection under `stream`."""
     return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream

@@ -135,8 +135,21 @@ class Exchange:
         """
         kind, state = message["type"], self._state
         if state is _REQUEST and kind == "http.response.start":
-            if data := self._begin(message):
-                await self._connection.write(data)
+            scope = self.scope
+            head = self.head = make_head(
+                message["status"],
+                message.get("headers", ()),
+                method=scope["method"],
+                version=scope["http_version"],
+                last=self.request.last or self.waits_for_continue or self._connection.site.drain.draining,
+            )
+            self._state = _BODY
+            if head.framing is _CHUNKED or head.framing is _UNTIL_CLOSE:
+                self._trailers = head.framing is _CHUNKED and bool(message.get("trailers"))
+                await self._connection.write(head.data)
+            else:
+                self._left = head.length
+                self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
         elif state is _BODY and kind == "http.response.body":
             more = message.get("more_body", False)
             data = self._frame(message.get("body", b""), more)
@@ -167,24 +180,6 @@ class Exchange:
                 await self._connection.write(make_early_hints(message["links"]))
         else:
             raise RuntimeError(f"{kind!r} cannot be sent in this state of the answer ({state.name.lower()})")
-
-    def _begin(self, message: Message) -> bytes:
-        """Take the answer's head; what of it is to be sent before the body."""
-        scope = self.scope
-        head = self.head = make_head(
-            message["status"],
-            message.get("headers", ()),
-            method=scope["method"],
-            version=scope["http_version"],
-            last=self.request.last or self.waits_for_continue or self._connection.site.drain.draining,
-        )
-        self._state = _BODY
-        if head.framing is _CHUNKED or head.framing is _UNTIL_CLOSE:
-            self._trailers = head.framing is _CHUNKED and bool(message.get("trailers"))
-            return head.data
-        self._left = head.length
-        self._held = head.data  # the body follows at once, mostly: one packet is cheaper than two
-        return b""
 
     def _frame(self, body: bytes, more: bool) -> bytes:
         """Take a piece of the body, as it goes over the wire."""

@@ -61,7 +61,7 @@ def check_head(method: bytes, target: bytes, version: bytes, headers: Headers, l
         and fields.keys().isdisjoint(_LOOKED_INTO)
         and _ORIGIN.fullmatch(target)
         and method != b"CONNECT"
-        and _size(target, headers) <= limits.header_bytes
+        and len(target) + 4 * len(headers) + len(b"".join(chain.from_iterable(headers))) <= limits.header_bytes
     ):
         return Head(target, headers if isinstance(headers, list) else list(headers), "1.1", False)
     return _look_into(method, target, version, headers, limits)
@@ -106,12 +106,9 @@ def asks_for_websocket(method: bytes, headers: Headers) -> bool:
 
 def check_size(target: bytes, headers: Headers, limits: ServerLimits) -> None:
     """Raise 431 where the head is over the limits."""
-    if len(headers) > limits.header_count or _size(target, headers) > limits.header_bytes:
+    size = len(target) + 4 * len(headers) + len(b"".join(chain.from_iterable(headers)))
+    if len(headers) > limits.header_count or size > limits.header_bytes:
         raise error_for(431)
-
-
-def _size(target: bytes, headers: Headers) -> int:
-    return len(target) + 4 * len(headers) + len(b"".join(chain.from_iterable(headers)))
 
 
 def _collect(headers: Headers) -> dict[bytes, list[bytes]]:

@@ -26,7 +26,7 @@ import trio
 from uait.errors import APIError, BadRequest
 from uait.server import timing
 from uait.server.answer import Framing, make_refusal
-from uait.server.connection import Site, Stream
+from uait.server.connection import Site, Stream, number_of
 from uait.server.deadlines import Deadlines
 from uait.server.drain import Phase
 from uait.server.exchange import Exchange
@@ -113,7 +113,7 @@ class Connection:
         self._connections = connections
         self.stream = stream
         # Asked each time: the number may be another connection's as soon as the socket is closed under us.
-        self._fileno = stream.socket.fileno
+        self._fileno = number_of(stream.socket)
         self._parser = Parser(self.site.limits)
         self._timer = connections.deadlines.timer(self._expire)
         self._scope = trio.CancelScope()

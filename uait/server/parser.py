@@ -48,6 +48,7 @@ class Parser:
         error: what to answer, after them, to what cannot be read; nothing is read any more then.
         ahead: bytes that `feed` has put off.
         tail: what follows a request to speak WebSocket; None where there was none.
+        over: no further request will come.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
@@ -64,16 +65,12 @@ class Parser:
         self._quiet = 0
         self._line = b""  # what the next request begins with, where it begins with what was fed last
         self.ahead = b""
+        self.over = False
 
     @property
     def in_head(self) -> bool:
         """Whether part of a head has arrived."""
         return self._current is not None and not self._arriving
-
-    @property
-    def over(self) -> bool:
-        """Whether no further request will come."""
-        return self._http is None
 
     def feed(self, data: bytes = b"") -> None:
         """Read `data`, after what was put off. Stops at the first complete head, so that the rest waits as bytes: call it again when `requests` is empty."""
@@ -99,6 +96,7 @@ class Parser:
     def close(self) -> None:
         """Read no more. (httptools' parser knows this object, and such a ring keeps its memory until the garbage collector comes by.)"""
         self._http = None
+        self.over = True
         self._current = None
         self._headers = None
         self.ahead = b""

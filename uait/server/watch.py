@@ -18,6 +18,8 @@ from typing import Any, NoReturn, Protocol
 
 import trio
 
+from uait.server.connection import number_of
+
 INTERVAL = 0.05
 """Seconds between two looks, where the system cannot tell by itself."""
 
@@ -87,7 +89,7 @@ class EpollWatched:
         self.hung_up = hung_up
         self.ended = False  # nothing will change any more, so there is nothing to wait for: reading gives what is left, and then the end
         self._watch = watch
-        self._fileno = sock.fileno
+        self._fileno = number_of(sock)
         self._number = sock.fileno()
         self._ready = False
         self._task: trio.lowlevel.Task | None = None

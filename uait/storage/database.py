@@ -138,11 +138,6 @@ class Database:
         """
         await copy_database(self.path, target, progress)
 
-    @property
-    def commits(self) -> int:
-        """How many transactions have become durable. As long as it stays the same, so does what a read finds: what is there is written here."""
-        return self._writer.commits
-
     async def check(self) -> str:
         """For `ctx.add_health_check`: "ok", or "degraded: ..." while the last write failed for want of room or because of the disk.
 

@@ -22,7 +22,7 @@ from uait.server.disconnect import SCOPE_KEY as DISCONNECT
 from uait.web.codec import to_json
 from uait.web.exchange import EXCHANGE, Exchange
 from uait.web.paths import request_path
-from uait.web.pipeline import is_plain
+from uait.web.pipeline import PlainAnswer
 
 if TYPE_CHECKING:
     from uait.web.app import App
@@ -168,8 +168,8 @@ class HTTPConnection:
         # The context stays until the answer is out, so that generators see their request.
         async with app.request_context(request) as context:
             answer = await app.answer(context)
-            if is_plain(answer):
-                await self._send_json(to_json(answer), send)
+            if isinstance(answer, PlainAnswer):
+                await self._send_plain(answer, send)
             else:
                 await self._send(answer, send)
 
@@ -192,9 +192,10 @@ class HTTPConnection:
         body.read_from(receive, self._exchange)
         return request
 
-    async def _send_json(self, data: bytes, send: Send) -> None:
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async def _send_plain(self, answer: PlainAnswer, send: Send) -> None:
+        data = to_json(answer.value)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data)), *answer.headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _send(self, response: Any, send: Send) -> None:

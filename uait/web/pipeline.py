@@ -13,6 +13,7 @@ import attrs
 from quart.signals import appcontext_tearing_down, request_finished, request_started, request_tearing_down
 from quart_trio import QuartTrio
 
+from uait.web.exchange import RawHeaders
 from uait.web.memo import memo
 
 _CONTEXT_FIRST = "ctx" in signature(QuartTrio.full_dispatch_request).parameters
@@ -29,6 +30,37 @@ def is_plain(result: object) -> bool:
     return _is_plain(type(result))
 
 
+@attrs.frozen
+class PlainAnswer:
+    """What is written as JSON, with its status and the headers that the handler gave."""
+
+    value: Any
+    status: int = 200
+    headers: RawHeaders = attrs.field(factory=list)
+
+
+_NOT_PLAIN = frozenset({"content-type", "content-length", "transfer-encoding"})
+"""Headers that change more than themselves."""
+
+
+def read_plain(result: object) -> PlainAnswer | None:
+    """What a handler returned, where it is JSON with at most a status and simple headers beside it; None where Quart has to make a response of it."""
+    if is_plain(result):
+        return PlainAnswer(result)
+    if type(result) is not tuple or not 2 <= len(result) <= 3 or not is_plain(result[0]):
+        return None
+    value, status, given = result if len(result) == 3 else (*result, {})
+    if type(status) is not int or status in (204, 304) or type(given) is not dict:
+        return None
+    headers = []
+    for name, text in given.items():
+        lower = name.lower()
+        if lower in _NOT_PLAIN or type(text) is not str or not text.isprintable():
+            return None
+        headers.append((lower.encode("latin-1"), text.encode("latin-1")))
+    return PlainAnswer(value, status, headers)
+
+
 class Pipeline(QuartTrio):
     """QuartTrio without the cost of hooks that nobody has set. (The arguments of the steps differ between Quart's lines, and are handed on as they come.)"""
 
@@ -40,7 +72,7 @@ class Pipeline(QuartTrio):
         return super().ensure_async(func)
 
     async def answer(self, context: Any) -> Any:
-        """What `full_dispatch_request` does; but a plain result that no hook wants to see is given as it is, since a `Response` around it takes longer than writing it."""
+        """What `full_dispatch_request` does; but a plain result that no hook wants to see is given as a `PlainAnswer`, since a `Response` around it takes longer than writing it."""
         if request_started.receivers:
             return await self.full_dispatch_request(context)
         try:
@@ -49,8 +81,9 @@ class Pipeline(QuartTrio):
                 result = await self.dispatch_request(context)
         except (Exception, BaseExceptionGroup) as error:
             result = await self.handle_user_exception(*((context, error) if _CONTEXT_FIRST else (error,)))
-        if is_plain(result) and not self._is_finished_by_hooks(context):
-            return result
+        plain = read_plain(result)
+        if plain is not None and not self._is_finished_by_hooks(context):
+            return plain
         return await self.finalize_request(*((context, result) if _CONTEXT_FIRST else (result, context)))
 
     def _is_finished_by_hooks(self, context: Any) -> bool:

@@ -137,11 +137,53 @@ async def test_an_answer_that_breaks_off_ends_the_stream_with_an_error_and_is_ke
     assert kept[1]["metadata"]["finish_reason"] == "error"
 
 
-async def test_the_message_is_kept_before_the_answer_begins(running: Any) -> None:
+async def test_the_message_is_kept_while_the_answer_is_waited_for(running: Any) -> None:
     async with running.raw("/chat", {"message": "Hi there", "model": "mock/silent"}):
         await running.asked()
-        listed = (await running.client.get("/conversations", params={"messages": True})).json()
-        assert [each["content"] for each in listed["conversations"][0]["messages"]] == ["Hi there"]
+        assert [each["content"] for each in await messages_of_the_first(running)] == ["Hi there"]
+
+
+async def messages_of_the_first(running: Any) -> list[dict[str, Any]]:
+    """Those of the first conversation, as soon as there is one."""
+    with trio.fail_after(5):
+        while True:
+            listed = (await running.client.get("/conversations", params={"messages": True})).json()["conversations"]
+            if listed:
+                messages: list[dict[str, Any]] = listed[0]["messages"]
+                return messages
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", [{"stream": True}, {"stream": True, "background": True}])
+async def test_whoever_is_told_of_a_streamed_answer_finds_its_message(running: Any, how: dict[str, Any]) -> None:
+    body = {"message": "Hi there", "model": "mock/stall", **how}
+    async with running.raw("/chat", body) as answer:
+        head = await answer.until(b"\r\n\r\n")
+        conversation_id = head.lower().partition(b"x-conversation-id: ")[2].partition(b"\r\n")[0].decode()
+        assert [each["content"] for each in await running.messages(conversation_id)] == ["Hi there"]
+        await running.client.post(f"/conversations/{conversation_id}/stop")
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05])
+async def test_a_whole_answer_is_kept_once_with_its_message_however_long_it_takes(running: Any, delay: float) -> None:
+    answer = await running.say("Hi there", f"mock/tokens?count=3&delay={delay}")
+    kept = await running.messages(answer["conversation_id"])
+    assert [(each["id"], each["role"]) for each in kept] == [
+        (answer["user_message_id"], "user"),
+        (answer["message_id"], "assistant"),
+    ]
+    listed = (await running.client.get("/conversations")).json()["conversations"]
+    assert [(each["title"], each["model"]) for each in listed] == [("Hi there", answer["model"])]
+    assert listed[0]["updated_at"] == kept[1]["timestamp"] >= listed[0]["created_at"] == kept[0]["timestamp"]
+
+
+@pytest.mark.parametrize("model", ["mock/http-error", "mock/silent-after-headers"])
+async def test_the_message_is_kept_where_there_is_no_answer(running: Any, model: str) -> None:
+    response = await running.client.post(
+        "/chat", json={"message": "Hi there", "model": model}, headers={"X-Request-Timeout-Ms": "300"}
+    )
+    assert response.status_code >= 500
+    assert [each["content"] for each in await messages_of_the_first(running)] == ["Hi there"]
 
 
 async def test_everything_is_there_after_a_restart(run_chat: Any) -> None:

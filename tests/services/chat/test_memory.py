@@ -9,6 +9,7 @@ import trio
 from quart import request
 
 from uait import Context, service
+from uait.calls.standing import SCOPE_KEY, Standing
 from uait.errors import InternalError
 
 
@@ -60,3 +61,33 @@ async def test_memory_can_be_left_out(run_chat: Any) -> None:
         assert asked(chat) == ["tea"]
         await chat.say("tea", memory=True)
         assert len(asked(chat)) == 2
+
+
+async def test_who_has_no_memories_is_not_asked_for_again_as_long_as_that_holds(run_chat: Any) -> None:
+    asked: list[str] = []
+    standing: dict[str, Standing] = {}
+
+    @service(name="memory")
+    async def empty(ctx: Context) -> Any:
+        app = ctx.app()
+
+        @app.get("/memory")
+        async def search() -> Any:
+            user = request.headers["X-User-ID"]
+            asked.append(user)
+            vouched: Any = request.scope
+            vouched[SCOPE_KEY].standing = standing.setdefault(user, Standing())
+            return {"memories": [], "count": 0}
+
+        return app
+
+    async with run_chat({"memory": empty}) as chat:
+        await chat.say("one")
+        await chat.say("two")
+        assert asked == ["ann"]
+        await chat.client.post("/chat", json={"message": "x", "model": "mock/tokens"}, headers={"X-User-ID": "bob"})
+        assert asked == ["ann", "bob"]
+        standing.pop("ann").holds = False
+        await chat.say("three")
+        await chat.say("four")
+        assert asked == ["ann", "bob", "ann"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -90,13 +91,16 @@ class Leg:
         Raises:
             APIError: the provider failed, or took too long.
         """
-        with trio.CancelScope(deadline=deadline) as scope:
-            try:
+        try:
+            if deadline == math.inf:  # mostly, and a scope costs as much as a system call
                 await self._reach(stage)
-            except APIError:
-                raise
-            except Exception as error:
-                raise own_failure(self.candidate.provider.name, error) from error
+                return
+            with trio.CancelScope(deadline=deadline) as scope:
+                await self._reach(stage)
+        except APIError:
+            raise
+        except Exception as error:
+            raise own_failure(self.candidate.provider.name, error) from error
         if scope.cancelled_caught:
             raise upstream.too_slow(self.candidate.provider.name, "did not begin its answer")
 

@@ -15,7 +15,7 @@ from uait.errors import APIError, DeadlineExceeded
 from uait.llm.messages import Chunk, Collected, GenerateRequest
 from uait.llm.routing import Asked
 from uait.services.chat.model import ChatAnswer
-from uait.services.chat.store import Turn
+from uait.services.chat.store import Opening, Turn
 
 BEHIND = 256
 """Pieces that a viewer may be behind and still get one by one."""
@@ -31,6 +31,7 @@ class Generation:
         background: it goes on without viewers until its deadline.
 
     Attributes:
+        opening: the question, as long as it is not known to be stored.
         answer: the outcome, once it is stored.
         failure: why the answer is not complete, where that is an error.
     """
@@ -46,7 +47,9 @@ class Generation:
         deadline: float,
         grace: float = 0.0,
         background: bool = False,
+        opening: Opening | None = None,
     ) -> None:
+        self.opening = opening
         self.user_id = user_id
         self.turn = turn
         self.message_id = message_id
@@ -64,6 +67,7 @@ class Generation:
         self._outcome: str | None = None
         self._accepted = False
         self._changed = trio.lowlevel.ParkingLot()
+        self._settled = trio.lowlevel.ParkingLot()  # those who do not care for every piece
 
     # For who makes it
 
@@ -100,6 +104,7 @@ class Generation:
         """The outcome is stored: let everybody know."""
         self.answer = answer
         self._announce()
+        self._settled.unpark_all()
 
     def fail(self, error: APIError) -> None:
         """It failed in a way of our own."""
@@ -137,7 +142,7 @@ class Generation:
     async def settled(self) -> ChatAnswer:
         """Wait for the outcome, whatever it is."""
         while self.answer is None:
-            await self._changed.park()
+            await self._settled.park()
         return self.answer
 
     async def finished(self) -> ChatAnswer:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from typing import Any
 
 import attrs
 import trio
 
 from uait.calls import ServiceClient
+from uait.calls.standing import Standing
 from uait.errors import APIError, InternalError, TooManyRequests, UaitError
 from uait.llm.routing import Router
 from uait.services.chat.context import build_question
 from uait.services.chat.generation import Generation
 from uait.services.chat.model import ChatAnswer, ChatRequest, ChatSettings, TokenUsage
-from uait.services.chat.store import ChatStore
+from uait.services.chat.store import ChatStore, make_opening
 from uait.storage import new_id, utc_now
 
 BOOKKEEPING_TIMEOUT = 5.0
 """Seconds that storing an answer may take where nobody waits for it any more."""
 
+TOGETHER = 0.2
+"""Seconds that a new conversation's question may wait for its answer, so that both are stored at once, where somebody waits for the whole answer: until then nobody has been told of it."""
+
 MEMORY_CHARACTERS = 1000
 """Of one memory that a model is given."""
+
+USERS = 10_000
+"""Of so many users it is remembered that they have no memories."""
 
 QUERY_CHARACTERS = 500
 """Of a message that memories are looked up with."""
@@ -52,6 +60,7 @@ class Generations:
         self._memory = memory
         self._settings = settings
         self._log = log
+        self._nothing: OrderedDict[str, Standing] = OrderedDict()  # who had no memories when they were asked for
         self._running: dict[str, Generation] = {}
         self._begun = 0
 
@@ -74,7 +83,7 @@ class Generations:
         ]
 
     async def begin(self, user_id: str, request: ChatRequest) -> Generation:
-        """Store the user's message and begin to answer it. The caller becomes a viewer at once.
+        """Begin to answer the user's message. The caller becomes a viewer at once, and then calls `store_question` before anybody is told of the answer.
 
         Raises:
             NotFound: there is no such conversation or model.
@@ -92,23 +101,51 @@ class Generations:
         self._nursery.start_soon(self._run, generation, name=f"answer {generation.message_id}")
         return generation
 
+    async def store_question(self, generation: Generation, *, patience: float = 0.0) -> None:
+        """Have the question stored, if it is not: that of a new conversation is asked while it is being stored.
+
+        Args:
+            patience: seconds for which the answer is waited for, to be stored with it.
+
+        Raises:
+            UaitError: it cannot be stored.
+        """
+        if generation.opening is None:
+            return
+        if patience:
+            with trio.move_on_after(patience):
+                await generation.settled()
+        opening = generation.opening
+        if opening is not None and generation.answer is None:
+            await self._store.add_opening(opening)
+            generation.opening = None
+
     async def _prepare(self, user_id: str, request: ChatRequest) -> Generation:
         settings = self._settings
         chosen = request.model
         if chosen is None and request.conversation_id is not None:
             chosen = await self._store.chosen_model(user_id, request.conversation_id)
         plan = await self._router.plan(chosen)
-        turn = await self._store.add_question(
-            user_id,
-            request.message,
-            conversation_id=request.conversation_id,
-            model=request.model,
-            system=request.system,
-            metadata=request.metadata,
-            history=settings.history,
-        )
+        said: dict[str, Any] = {"model": request.model, "system": request.system, "metadata": request.metadata}
+        opening = None
+        if request.conversation_id is None:
+            opening = make_opening(user_id, request.message, **said)
+            turn = opening.turn
+            if (
+                request.background
+            ):  # it goes on when its client has left at once: who looks for it then shall see the question
+                await self._store.add_opening(opening)
+                opening = None
+        else:
+            turn = await self._store.add_question(
+                user_id,
+                request.message,
+                conversation_id=request.conversation_id,
+                history=settings.history,
+                **said,
+            )
         use_memory = settings.memory if request.memory is None else request.memory
-        memories = await self._recall(request.message) if use_memory else ()
+        memories = await self._recall(user_id, request.message) if use_memory else ()
         deadline = trio.current_time() + (settings.background_timeout if request.background else settings.total_timeout)
         question = build_question(request, turn, memories)
         conversation = turn.conversation_id
@@ -121,6 +158,7 @@ class Generations:
             deadline=deadline if request.background else min(deadline, trio.current_effective_deadline()),
             grace=settings.resume_grace,
             background=request.background,
+            opening=opening,
         )
 
     async def stop(self, user_id: str, conversation_id: str) -> int:
@@ -132,19 +170,28 @@ class Generations:
             await generation.settled()
         return len(found)
 
-    async def _recall(self, text: str) -> tuple[str, ...]:
+    async def _recall(self, user_id: str, text: str) -> tuple[str, ...]:
         """What the user once told that has to do with `text`. Memory is a help: without it the answer is made all the same."""
         limit = self._settings.memories
-        if not limit:
+        nothing = self._nothing.get(user_id)
+        if not limit or (nothing is not None and nothing.holds):
             return ()
         params = {"query": text[:QUERY_CHARACTERS], "limit": str(limit)}
         try:
             with trio.move_on_after(self._settings.memory_timeout):
-                found = await self._memory.get_json("/memory", params)
+                found, nothing = await self._memory.get_standing("/memory", params)
+                self._remember_nothing(user_id, nothing)
                 return tuple(str(each["content"])[:MEMORY_CHARACTERS] for each in found["memories"][:limit])
         except (APIError, LookupError, TypeError) as error:
             self._log.debug("no memories: %s", error)
         return ()
+
+    def _remember_nothing(self, user_id: str, nothing: Standing | None) -> None:
+        self._nothing.pop(user_id, None)
+        if nothing is not None:
+            self._nothing[user_id] = nothing
+            if len(self._nothing) > USERS:
+                self._nothing.popitem(last=False)
 
     async def _run(self, generation: Generation) -> None:
         try:
@@ -168,23 +215,31 @@ class Generations:
         """Count and store what came of it."""
         answer = _outcome(generation)
         generation.routed.used(generation.collected.counted(generation.question))
-        if answer.finish_reason in _BROKEN_OFF and not answer.response:
-            return answer
-        metadata: dict[str, Any] = {
-            "finish_reason": answer.finish_reason,
-            "usage": attrs.asdict(answer.usage),
-            "user_message_id": answer.user_message_id,
-        }
-        if generation.collected.reasoning:
-            metadata["reasoning"] = generation.collected.reasoning
-        if generation.failure is not None:
-            metadata["error"] = {"code": generation.failure.error_code, "message": generation.failure.text}
+        opening = generation.opening
         try:
-            await self._store.add_answer(answer, metadata)
+            if answer.response or answer.finish_reason not in _BROKEN_OFF:
+                await self._store.add_answer(answer, _metadata(generation, answer), opening)
+            elif opening is not None:
+                await self._store.add_opening(opening)
+            generation.opening = None
         except UaitError as error:
             self._log.error("answer %s could not be stored: %s", generation.message_id, error)
             generation.fail(error if isinstance(error, APIError) else InternalError())
         return answer
+
+
+def _metadata(generation: Generation, answer: ChatAnswer) -> dict[str, Any]:
+    """What is kept of an answer besides its text."""
+    metadata: dict[str, Any] = {
+        "finish_reason": answer.finish_reason,
+        "usage": attrs.asdict(answer.usage),
+        "user_message_id": answer.user_message_id,
+    }
+    if generation.collected.reasoning:
+        metadata["reasoning"] = generation.collected.reasoning
+    if generation.failure is not None:
+        metadata["error"] = {"code": generation.failure.error_code, "message": generation.failure.text}
+    return metadata
 
 
 def _outcome(generation: Generation) -> ChatAnswer:

@@ -47,7 +47,10 @@ def label(error: APIError, asked: Asked) -> APIError:
 
 def _printable(text: str) -> str:
     """A client can name a model as it likes; a header holds only so much of it."""
-    return "".join(each if " " <= each <= "~" else "?" for each in text[:200])
+    text = text[:200]
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if " " <= each <= "~" else "?" for each in text)
 
 
 def add_routing(app: App, router: Router, recorder: UsageRecorder, ledger: Ledger, settings: ChatSettings) -> None:

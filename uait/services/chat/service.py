@@ -16,7 +16,7 @@ from uait.llm.routing import Router
 from uait.llm.upstream import Timeouts
 from uait.server.asgi import ASGIApp
 from uait.services.chat.dialects import add_dialects
-from uait.services.chat.generations import Generations
+from uait.services.chat.generations import TOGETHER, Generations
 from uait.services.chat.ledger import Ledger
 from uait.services.chat.model import (
     ChatAnswer,
@@ -107,16 +107,17 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
         @describe(returns=ChatAnswer, streams=True)
         async def answer() -> Any:
             """Answer a message, whole or as server-sent events. With `Last-Event-ID` an earlier answer's events go on."""
-            streaming = accepts(EVENT_STREAM)
             if "Last-Event-ID" in request.headers:
                 events = await resume(generations, store, user_id(), request.headers["Last-Event-ID"])
                 return event_stream(events)
             asked = await body(ChatRequest)
+            whole = not (asked.stream or accepts(EVENT_STREAM))
             view = View(await generations.begin(user_id(), asked))
             generation = view.generation
             try:
+                await generations.store_question(generation, patience=TOGETHER if whole else 0.0)
                 await generation.accepted()
-                if not (asked.stream or streaming):
+                if whole:
                     return await generation.finished(), 200, route_headers(generation.routed)
             except BaseException as error:
                 await view.aclose()

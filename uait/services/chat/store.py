@@ -85,6 +85,33 @@ class Turn:
     history: list[tuple[str, str]]
 
 
+@attrs.frozen(kw_only=True)
+class Opening:
+    """The question that a new conversation begins with, not yet stored. It can be stored twice: the second time nothing happens."""
+
+    user_id: str
+    turn: Turn
+    content: str
+    model: str | None
+    timestamp: str
+    metadata: Mapping[str, Any]
+
+
+def make_opening(
+    user_id: str,
+    content: str,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Opening:
+    """Begin a conversation with a user's message. For the arguments see `ChatStore.add_question`."""
+    turn = Turn(conversation_id=new_id(), message_id=new_id(), system=system, history=[])
+    return Opening(
+        user_id=user_id, turn=turn, content=content, model=model, timestamp=utc_now(), metadata=metadata or {}
+    )
+
+
 class ChatStore:
     """Conversations and messages in SQLite. Another user's conversation is as one that does not exist."""
 
@@ -109,60 +136,63 @@ class ChatStore:
         user_id: str,
         content: str,
         *,
-        conversation_id: str | None = None,
+        conversation_id: str,
         model: str | None = None,
         system: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         history: int = 100,
     ) -> Turn:
-        """Store a user's message, beginning a conversation where none is given.
+        """Store a user's message in a conversation that there is.
 
         Args:
             model: the model that the user chose, if they did.
+            system: instructions from now on, if there are others than before.
             history: how many earlier messages to give back.
 
         Raises:
             NotFound: there is no such conversation.
         """
         now, message_id = utc_now(), new_id()
-        conversation = conversation_id or new_id()
 
         def add(connection: apsw.Connection) -> Turn:
-            earlier: list[tuple[str, str]] = []
-            kept_system = system
-            if conversation_id is None:
-                connection.execute(
-                    f"INSERT INTO conversation (chosen_model, {_CONVERSATION}) VALUES (?, ?, ?, ?, ?, ?, '{{}}', ?, ?)",
-                    (model, conversation, user_id, title_of(content), None, system, now, now),
-                )
-            else:
-                row = connection.execute(
-                    "UPDATE conversation SET updated_at = max(updated_at, ?), chosen_model = coalesce(?, chosen_model), "
-                    "system = coalesce(?, system) WHERE id = ? AND user_id = ? RETURNING system",
-                    (now, model, system, conversation, user_id),
-                ).fetchone()
-                if row is None:
-                    raise NotFound(NO_CONVERSATION)
-                kept_system = row[0]
-                rows: list[Any] = connection.execute(
-                    "SELECT role, content FROM message WHERE conversation_id = ? ORDER BY id DESC LIMIT ?",
-                    (conversation, history),
-                ).fetchall()
-                earlier = rows[::-1]
-            _insert_message(connection, message_id, conversation, "user", content, None, now, metadata or {})
-            return Turn(conversation_id=conversation, message_id=message_id, system=kept_system, history=earlier)
+            row = connection.execute(
+                "UPDATE conversation SET updated_at = max(updated_at, ?), chosen_model = coalesce(?, chosen_model), "
+                "system = coalesce(?, system) WHERE id = ? AND user_id = ? RETURNING system",
+                (now, model, system, conversation_id, user_id),
+            ).fetchone()
+            if row is None:
+                raise NotFound(NO_CONVERSATION)
+            earlier: list[Any] = connection.execute(
+                "SELECT role, content FROM message WHERE conversation_id = ? ORDER BY id DESC LIMIT ?",
+                (conversation_id, history),
+            ).fetchall()
+            _insert_message(connection, message_id, conversation_id, "user", content, None, now, metadata or {})
+            return Turn(conversation_id=conversation_id, message_id=message_id, system=row[0], history=earlier[::-1])
 
         return await self._database.write(add)
 
-    async def add_answer(self, answer: ChatAnswer, metadata: Mapping[str, Any]) -> None:
-        """Store an answer. Nothing is stored where the conversation has been deleted meanwhile."""
+    async def add_opening(self, opening: Opening) -> None:
+        """Store a new conversation with its first message."""
 
         def add(connection: apsw.Connection) -> None:
-            changed = connection.execute(
-                "UPDATE conversation SET updated_at = max(updated_at, ?), model = ? WHERE id = ? RETURNING id",
-                (answer.timestamp, answer.model, answer.conversation_id),
-            ).fetchall()
-            if changed:
+            _insert_opening(connection, opening, model=None, updated_at=opening.timestamp)
+
+        await self._database.write(add)
+
+    async def add_answer(self, answer: ChatAnswer, metadata: Mapping[str, Any], opening: Opening | None = None) -> None:
+        """Store an answer, and with it what it answers, where that is not stored yet. Nothing is stored where the conversation has been deleted meanwhile."""
+
+        def add(connection: apsw.Connection) -> None:
+            there = opening is not None and _insert_opening(
+                connection, opening, model=answer.model, updated_at=answer.timestamp
+            )
+            there = there or bool(
+                connection.execute(
+                    "UPDATE conversation SET updated_at = max(updated_at, ?), model = ? WHERE id = ? RETURNING id",
+                    (answer.timestamp, answer.model, answer.conversation_id),
+                ).fetchall()
+            )
+            if there:
                 _insert_message(
                     connection,
                     answer.message_id,
@@ -306,6 +336,30 @@ class ChatStore:
             "DELETE FROM conversation WHERE id = ? AND user_id = ?", (conversation_id, user_id)
         ):
             raise NotFound(NO_CONVERSATION)
+
+
+def _insert_opening(connection: apsw.Connection, opening: Opening, *, model: str | None, updated_at: str) -> bool:
+    """Whether it was not there yet."""
+    turn, now = opening.turn, opening.timestamp
+    inserted = connection.execute(
+        f"INSERT INTO conversation (chosen_model, {_CONVERSATION}) VALUES (?, ?, ?, ?, ?, ?, '{{}}', ?, ?) "
+        "ON CONFLICT DO NOTHING RETURNING id",
+        (
+            opening.model,
+            turn.conversation_id,
+            opening.user_id,
+            title_of(opening.content),
+            model,
+            turn.system,
+            now,
+            updated_at,
+        ),
+    ).fetchall()
+    if inserted:
+        _insert_message(
+            connection, turn.message_id, turn.conversation_id, "user", opening.content, None, now, opening.metadata
+        )
+    return bool(inserted)
 
 
 def _insert_message(

@@ -98,6 +98,7 @@ class Socket:
             with generation.viewed():
                 if request_id in self._cancelled:
                     generation.stop()
+                await self._generations.store_question(generation)
                 turn, model = generation.turn, generation.routed.address
                 await self._tell(
                     "start",

@@ -16,6 +16,7 @@ from attrs import validators
 
 from uait.errors import APIError, BadRequest, PayloadTooLarge
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.history import KEPT, put_back
 from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import MemoryChange, NewContext, NewMemory
@@ -218,11 +219,18 @@ class Import:
     """Takes lines into a user's memories, part by part; each part is durable before the next is read."""
 
     def __init__(
-        self, database: Database, contexts: ContextStore, changes: Changes, user_id: str, conflict: str
+        self,
+        database: Database,
+        contexts: ContextStore,
+        changes: Changes,
+        emptiness: Emptiness,
+        user_id: str,
+        conflict: str,
     ) -> None:
         self._database = database
         self._contexts = contexts
         self._changes = changes
+        self._emptiness = emptiness
         self._user_id = user_id
         self._conflict = conflict
         self._part: list[tuple[int, Prepared | Changed]] = []
@@ -297,9 +305,12 @@ class Import:
         part, self._part, self._bytes = self._part, [], 0
         if not part:
             return
-        outcomes = await self._database.write(
-            lambda connection: _store(connection, self._user_id, [item for _, item in part], self._conflict, self._last)
-        )
+        with self._emptiness.adding(self._user_id):
+            outcomes = await self._database.write(
+                lambda connection: _store(
+                    connection, self._user_id, [item for _, item in part], self._conflict, self._last
+                )
+            )
         done: list[str] = []
         for (number, item), outcome in zip(part, outcomes, strict=True):
             if isinstance(item, Changed):

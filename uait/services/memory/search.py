@@ -37,9 +37,6 @@ from uait.web import encode_cursor
 DIVERSE = 12
 """How many of the best must not say the same."""
 
-REMEMBERED_EMPTY = 10_000
-"""Users of whom it is remembered that they have no memories."""
-
 LAST_MINUTE = 0.003
 """Seconds of a budget that are kept for putting together what was found."""
 
@@ -90,8 +87,6 @@ class Finder:
     def __init__(self, database: Database, vectors: Vectors | None = None) -> None:
         self._database = database
         self._vectors = vectors
-        self._empty: dict[str, int] = {}
-        """Users who had nothing, each with how many transactions there had been before it was looked."""
 
     async def search(self, user_id: str, query: MemoryQuery) -> MemoryList:
         """A page of the user's memories that fit: with words, the best first; without, the newest first.
@@ -104,10 +99,6 @@ class Finder:
         conditions, parameters = conditions_of(query, now)
         moment = moment_asked(query, now)
         text = query.query.strip()
-        plain = query.cursor is None and not query.explain and query.budget_ms is None
-        commits = self._database.commits
-        if plain and self._empty.get(user_id) == commits:
-            return MemoryList(memories=[], count=0, total=0, query=query.query)
         question = (
             read_question(
                 text,
@@ -164,10 +155,6 @@ class Finder:
             found_at_once = await self._database.read(at_once)
             if found_at_once is not None:
                 return found_at_once
-            # Every message of a chat asks what its user once told, and many have told nothing.
-            if len(self._empty) >= REMEMBERED_EMPTY:
-                self._empty.clear()
-            self._empty[user_id] = commits
             return MemoryList(
                 memories=[], count=0, total=0, query=query.query, signals=signals.states if query.explain else None
             )

@@ -9,6 +9,8 @@ import attrs
 from attrs import validators
 from quart import Response, request
 
+from uait.calls.standing import SCOPE_KEY as VOUCH
+from uait.calls.standing import Vouched
 from uait.errors import Conflict
 from uait.feeds import Position
 from uait.kernel.service import Context, service
@@ -18,6 +20,7 @@ from uait.services.memory.assembly import AssembledContext, Assembler, AssembleR
 from uait.services.memory.batch import BatchReport, BatchRequest, stream_batch, take_batch
 from uait.services.memory.check import check_data
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.filter_schema import describe_filters
 from uait.services.memory.forget import Everything, ForgetReport, ForgetRequest, Forgetter
 from uait.services.memory.history import MemoryHistory
@@ -82,9 +85,9 @@ class MemorySettings:
 )
 async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
     settings: MemorySettings = ctx.settings
-    async with ctx.database(MIGRATIONS) as database:
+    async with ctx.database(MIGRATIONS) as database, Emptiness(database) as emptiness:
         changes, work = Changes(ctx.feed), Work()
-        memories = MemoryStore(database, changes)
+        memories = MemoryStore(database, changes, emptiness)
         contexts = ContextStore(database)
         vectors = None
         if settings.embedding_model:
@@ -119,7 +122,11 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
         @app.get("/memory")
         async def list_memories() -> MemoryList:
             """The user's memories: the best fitting first where there is a query, else the newest."""
-            return await finder.search(user_id(), query(MemoryQuery))
+            found = await finder.search(user_id(), query(MemoryQuery))
+            vouched: Vouched | None = request.scope.get(VOUCH)  # type: ignore[assignment]
+            if vouched is not None and not found.memories:
+                vouched.standing = await emptiness.vouch(user_id())
+            return found
 
         @app.post("/memory/search")
         async def search_memories() -> MemoryList:
@@ -176,7 +183,7 @@ async def memory(ctx: Context) -> AsyncIterator[ASGIApp]:
         @describe(returns=ImportReport, streams=True)
         async def import_memories() -> Any:
             """Take in JSON lines, as an export gives them; a line needs no more than `content`. Where server-sent events are accepted, progress is told."""
-            taking = Import(database, contexts, changes, user_id(), query(ImportQuery).conflict)
+            taking = Import(database, contexts, changes, emptiness, user_id(), query(ImportQuery).conflict)
             lines: Any = request.body
             user = user_id()
 

@@ -11,6 +11,7 @@ import trio
 
 from uait.errors import NotFound
 from uait.services.memory.duplicates import SHOWN, find_alike, find_known, find_same, find_similar
+from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.history import MemoryHistory, as_it_was, history_of, record
 from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import Memory, MemoryChange, MemoryStatistics, NewMemory, SimilarMemory, StoredMemory
@@ -45,9 +46,10 @@ class Added:
 class MemoryStore:
     """Memories in SQLite, with a full-text index over content, tags and speakers."""
 
-    def __init__(self, database: Database, changes: Changes | None = None) -> None:
+    def __init__(self, database: Database, changes: Changes | None = None, emptiness: Emptiness | None = None) -> None:
         self._database = database
         self._changes = changes or Changes()
+        self._emptiness = emptiness or Emptiness(database)
 
     async def add(self, user_id: str, new: NewMemory) -> StoredMemory:
         """Store a memory, or find that the very same is there."""
@@ -62,7 +64,8 @@ class MemoryStore:
             insert(connection, owner, [prepared])
             return _stored(prepared.memory, similar=similar)
 
-        stored = await self._database.write(write)
+        with self._emptiness.adding(user_id):
+            stored = await self._database.write(write)
         if not stored.deduped:
             self._changes.tell(user_id, "add", [stored.id])
         return stored
@@ -99,7 +102,8 @@ class MemoryStore:
             insert(connection, owner, fresh)
             return added
 
-        added = await self._database.write(write)
+        with self._emptiness.adding(user_id):
+            added = await self._database.write(write)
         self._changes.tell(user_id, "add", [each.id for each in added if not each.deduped])
         return added
 
