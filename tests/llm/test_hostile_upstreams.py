@@ -149,7 +149,7 @@ async def test_case(
 ) -> None:
     if kind.partition(" ")[0] in without:
         pytest.skip("this dialect has no such thing")
-    monkeypatch.setattr("uait.llm.providers.openai.TAIL_TIMEOUT", 0.1)
+    monkeypatch.setattr("uait.llm.stream.TAIL_TIMEOUT", 0.1)
     if outcome is SLOW:
         # Of an answer in one piece nothing tells the first token; only the whole has a limit.
         provider._http.timeouts = Timeouts(connect=5, first_token=0.5, idle=0.5, total=20 if stream else 0.7)

@@ -32,9 +32,6 @@ USUAL: Mapping[Kind, str] = {
 }
 """Where each kind is, unless somebody says otherwise."""
 
-_OWN_PATHS = ("/v1", "/v1beta", "/api")
-"""What people write at the end of a base URL, and what the native dialects' own paths begin with."""
-
 
 @attrs.frozen(kw_only=True)
 class ProviderSettings:
@@ -123,9 +120,7 @@ def make_provider(name: str, settings: ProviderSettings, key: str, timeouts: Tim
         if always or urlsplit(base_url).hostname == "api.openai.com":
             return ResponsesProvider(name, base_url, key, always=always, timeouts=timeouts)
         return OpenAIProvider(name, base_url, key, timeouts=timeouts)
-    base_url = (base_url or USUAL[settings.kind]).rstrip("/")
-    for path in _OWN_PATHS:
-        base_url = base_url.removesuffix(path)
+    base_url = base_url or USUAL[settings.kind]
     match settings.kind:
         case "anthropic":
             return AnthropicProvider(name, base_url, key, timeouts=timeouts)

@@ -23,10 +23,9 @@ from uait.llm.messages import (
     Usage,
     memories_message,
 )
-from uait.llm.passing import Passed
+from uait.llm.passing import EventReader, Passed
 from uait.llm.provider import Extras, unsupported
 from uait.llm.recall import Recall
-from uait.llm.sse import ServerSentEvent
 
 Thoughts = list[dict[str, Any]]
 
@@ -170,40 +169,17 @@ def _render_tool(tool: Tool) -> dict[str, Any]:
     return body | {"strict": True} if tool.strict else body
 
 
-class MessageReader:
-    """Reads one answer, as a stream's events or as one body; see `AnswerReader` of OpenAI's dialect.
-
-    Args:
-        passed: makes the bytes for a client that speaks this dialect itself.
-    """
+class MessageReader(EventReader):
+    """Reads one answer, as a stream's events or as one body."""
 
     def __init__(self, provider: str, thoughts: Recall[Thoughts], passed: Passed | None, *, streamed: bool) -> None:
-        self.done = False
-        self.finish: FinishReason | None = None
-        self._provider = provider
+        super().__init__(provider, passed, streamed=streamed)
         self._recall = thoughts
-        self._passed = passed
-        self._streamed = streamed
         self._calls: dict[int, int] = {}  # their index of a block -> ours of a call
         self._wordless: set[int] = set()  # calls whose arguments have not begun
         self._thoughts: Thoughts = []
         self._thinking: list[str] = []  # of the last of the thoughts, as far as it has come
         self._prompt: Mapping[str, Any] = {}
-
-    def event(self, event: ServerSentEvent) -> Chunk | None:
-        if not event.data:
-            return None
-        payload = self._load(event.data)
-        chunk = self._chunk(payload)
-        if self._passed is not None and self._streamed:
-            chunk = chunk or Chunk()
-            chunk.raw = self._passed.event(event)
-        return chunk
-
-    def end(self) -> Chunk | None:
-        if not self.done:
-            raise upstream.broken(self._provider, "ended its answer before it was complete")
-        return None
 
     def whole(self, body: bytes) -> Chunk:
         payload = self._load(body)
@@ -219,9 +195,7 @@ class MessageReader:
                     chunk.reasoning += found.reasoning
                     chunk.tool_calls += found.tool_calls
         chunk.finish = self._finished(payload.get("stop_reason"))
-        if self._passed is not None and not self._streamed:
-            chunk.body = self._passed.renamed(body)
-        return chunk
+        return self._with_body(chunk, body)
 
     def _load(self, data: bytes) -> dict[str, Any]:
         payload = load(self._provider, data)

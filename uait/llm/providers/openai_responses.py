@@ -11,7 +11,6 @@ from uait.llm.dialects.reading import child, children, count, load, text
 from uait.llm.messages import (
     Chunk,
     Dialect,
-    FinishReason,
     GenerateRequest,
     Image,
     Message,
@@ -25,10 +24,11 @@ from uait.llm.messages import (
     Usage,
     memories_message,
 )
-from uait.llm.passing import Passed
+from uait.llm.passing import EventReader, Passed
 from uait.llm.provider import Extras, check_capabilities, unsupported
-from uait.llm.providers.openai import OpenAIProvider, ask_for_answer
+from uait.llm.providers.openai import OpenAIProvider
 from uait.llm.sse import ServerSentEvent
+from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
 
 _PARAMETERS = (
@@ -180,36 +180,18 @@ def _render_format(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": wanted.get("type"), **(schema if isinstance(schema, Mapping) else {})}
 
 
-class ResponseReader:
-    """Reads one response, as a stream's events or as one body; see `AnswerReader` of Chat Completions.
-
-    Args:
-        passed: makes the bytes for a client that speaks this dialect itself.
-    """
+class ResponseReader(EventReader):
+    """Reads one response, as a stream's events or as one body."""
 
     def __init__(self, provider: str, passed: Passed | None, *, streamed: bool) -> None:
-        self.done = False
-        self.finish: FinishReason | None = None
-        self._provider = provider
-        self._passed = passed
-        self._streamed = streamed
+        super().__init__(provider, passed, streamed=streamed)
         self._calls: dict[int, int] = {}  # their index of an item -> ours of a call
 
     def event(self, event: ServerSentEvent) -> Chunk | None:
         if event.data.startswith(b"[DONE]"):
             self.done = self.done or self.finish is not None
             return None
-        payload = self._load(event.data)
-        chunk = self._chunk(payload)
-        if self._passed is not None and self._streamed:
-            chunk = chunk or Chunk()
-            chunk.raw = self._passed.event(event)
-        return chunk
-
-    def end(self) -> Chunk | None:
-        if not self.done:
-            raise upstream.broken(self._provider, "ended its answer before it was complete")
-        return None
+        return super().event(event)
 
     def whole(self, body: bytes) -> Chunk:
         payload = self._load(body)
@@ -219,9 +201,7 @@ class ResponseReader:
         for place, item in enumerate(children(payload["output"])):
             self._item(place, item, chunk)
         self._finished(payload, chunk)
-        if self._passed is not None and not self._streamed:
-            chunk.body = self._passed.renamed(body)
-        return chunk
+        return self._with_body(chunk, body)
 
     def _load(self, data: bytes) -> dict[str, Any]:
         payload = load(self._provider, data)
