@@ -151,6 +151,11 @@ class GenerateRequest:
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     original: Original | None = None
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation as a language model reads it, with the memories before it."""
+        return (memories_message(self.memories), *self.messages) if self.memories else self.messages
+
 
 @attrs.frozen
 class Usage:

@@ -21,7 +21,6 @@ from uait.llm.messages import (
     Tool,
     ToolCallDelta,
     Usage,
-    memories_message,
 )
 from uait.llm.passing import EventReader, Passed
 from uait.llm.provider import Extras, unsupported
@@ -56,9 +55,7 @@ def render_request(
     extras = Extras(provider, request)
     if request.temperature is not None and request.temperature > 1:
         raise unsupported(provider, "takes a temperature from 0 to 1")
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     body: dict[str, Any] = {
         "model": request.model,
         "messages": _render_turns(provider, turns, thoughts),

@@ -25,7 +25,6 @@ from uait.llm.messages import (
     ToolCall,
     ToolCallDelta,
     Usage,
-    memories_message,
 )
 from uait.llm.provider import Extras, unsupported
 from uait.llm.recall import Recall
@@ -80,9 +79,7 @@ def render_request(provider: str, request: GenerateRequest, calls: Recall[Call])
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     config = extras.take_all(_PARAMETERS)
     if request.temperature is not None:
         config["temperature"] = request.temperature

@@ -22,7 +22,6 @@ from uait.llm.messages import (
     ToolCallDelta,
     Usage,
     estimate_tokens,
-    memories_message,
 )
 from uait.llm.ndjson import LineParser
 from uait.llm.passing import EventReader
@@ -90,9 +89,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    messages = request.messages
-    if request.memories:
-        messages = (memories_message(request.memories), *messages)
+    messages = request.turns
     names = {call.id: call.name for turn in messages for call in turn.tool_calls}
     body: dict[str, Any] = {
         "model": request.model,

@@ -22,7 +22,6 @@ from uait.llm.messages import (
     ToolCallDelta,
     ToolChoice,
     Usage,
-    memories_message,
 )
 from uait.llm.passing import EventReader, Passed
 from uait.llm.provider import Extras, check_capabilities, unsupported
@@ -95,9 +94,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     body: dict[str, Any] = {
         "model": request.model,
         "input": [item for turn in turns for item in _render_turn(provider, turn)],
