@@ -398,6 +398,42 @@ async def big_event(c: Connection, body: Body, options: Options) -> None:  # 23
 
 
 @scenario
+async def flood(c: Connection, body: Body, options: Options) -> None:  # 26
+    """`count` tokens of `bytes` each, as fast as they are taken."""
+    await c.start()
+    await c.data(ROLE)
+    data = frame({"content": "x" * int(options["bytes"])})
+    for _ in range(int(options["count"])):
+        await c.data(data)
+    await c.data(STOP + DONE)
+    await c.end()
+
+
+@scenario
+async def together(c: Connection, body: Body, options: Options) -> None:  # 32
+    """Begins at the same moment as the others of its `group`."""
+    await c.start()
+    await c.data(ROLE)
+    await c.upstream.gather(options["group"])
+    for word in words():
+        await c.data(word)
+        await trio.sleep(0.01)
+    await c.data(STOP + DONE)
+    await c.end()
+
+
+@scenario
+async def sore_loser(c: Connection, body: Body, options: Options) -> None:  # 33
+    """Fails as soon as another one of its `group` has begun."""
+    await c.start()
+    await c.data(ROLE)
+    await c.upstream.gather(options["group"])
+    await trio.sleep(0.002)
+    await c.data(ERROR)
+    c.reset()
+
+
+@scenario
 async def gzipped(c: Connection, body: Body, options: Options) -> None:  # 25
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     await c.start({"content-encoding": options.get("encoding", "gzip")})

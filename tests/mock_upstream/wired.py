@@ -267,6 +267,41 @@ async def big_event(c: Connection, w: Wire, body: Body, options: Options, stream
 
 
 @wired
+async def flood(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 26
+    """`count` tokens of `bytes` each, as fast as they are taken."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    for _ in range(int(options["count"])):
+        await c.data(w.text("x" * int(options["bytes"])))
+    await c.data(w.finish() + w.done())
+    await c.end()
+
+
+@wired
+async def together(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 32
+    """Begins at the same moment as the others of its `group`."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    await c.upstream.gather(options["group"])
+    for word in words(w):
+        await c.data(word)
+        await trio.sleep(0.01)
+    await c.data(w.finish() + w.done())
+    await c.end()
+
+
+@wired
+async def sore_loser(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 33
+    """Fails as soon as another one of its `group` has begun."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    await c.upstream.gather(options["group"])
+    await trio.sleep(0.002)
+    await c.data(w.error("Too late."))
+    c.reset()
+
+
+@wired
 async def endless_event(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 23
     """An event that never ends."""
     await c.start({"content-type": w.media_type})
