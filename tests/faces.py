@@ -42,7 +42,7 @@ class Said:
     Attributes:
         error: our code of the error that is in place of an answer, or at its end.
         status: of HTTP; a stream that ends with an error has 200.
-        ended: it has the end that its dialect wants.
+        ended: it has the end that its dialect wants; `after` how many events came after that.
     """
 
     text: str = ""
@@ -51,6 +51,7 @@ class Said:
     error: str = ""
     status: int = 200
     ended: bool = False
+    after: int = 0
 
 
 def read(face: str, status: int, headers: Mapping[str, str], body: bytes) -> Said:
@@ -113,6 +114,7 @@ def _response(said: Said, data: Any) -> None:
 
 def _read_chat(said: Said, events: list[tuple[str, Any]]) -> None:
     for name, data in events:
+        said.after += said.ended
         if name == "error":
             said.error, said.ended = _error("chat", data), True
         elif data == "[DONE]":
@@ -127,26 +129,27 @@ def _read_chat(said: Said, events: list[tuple[str, Any]]) -> None:
 def _read_completions(said: Said, events: list[tuple[str, Any]]) -> None:
     calls: dict[int, dict[str, str]] = {}
     for _, data in events:
+        said.after += said.ended
         if data == "[DONE]":
             said.ended = True
-            continue
-        assert not said.ended, "nothing comes after [DONE]"
-        if "error" in data:
+        elif "error" in data:
             said.error = _error("completions", data)
-            continue
-        for choice in data["choices"]:
-            said.text += choice["delta"].get("content") or ""
-            said.finish = choice["finish_reason"] or said.finish
-            for delta in choice["delta"].get("tool_calls") or []:
-                call = calls.setdefault(delta["index"], {"name": delta["function"].get("name", ""), "arguments": ""})
-                call["arguments"] += delta["function"].get("arguments", "")
+        else:
+            for choice in data["choices"]:
+                said.text += choice["delta"].get("content") or ""
+                said.finish = choice["finish_reason"] or said.finish
+                for delta in choice["delta"].get("tool_calls") or []:
+                    call = calls.setdefault(
+                        delta["index"], {"name": delta["function"].get("name", ""), "arguments": ""}
+                    )
+                    call["arguments"] += delta["function"].get("arguments", "")
     said.calls = [_call(call) for call in calls.values()]
 
 
 def _read_responses(said: Said, events: list[tuple[str, Any]]) -> None:
     deltas = ""
     for name, data in events:
-        assert not said.ended or name == "response.failed", "nothing comes after the last event"
+        said.after += said.ended and name != "response.failed"
         match name:
             case "response.output_text.delta":
                 deltas += data["delta"]
@@ -163,7 +166,7 @@ def _read_responses(said: Said, events: list[tuple[str, Any]]) -> None:
 def _read_messages(said: Said, events: list[tuple[str, Any]]) -> None:
     blocks: dict[int, tuple[str, list[str]]] = {}
     for name, data in events:
-        assert not said.ended, "nothing comes after the last event"
+        said.after += said.ended
         match name:
             case "content_block_start" if data["content_block"]["type"] == "tool_use":
                 blocks[data["index"]] = (data["content_block"]["name"], [])

@@ -34,7 +34,7 @@ class Bad:
     codes: tuple[str, ...]
 
     def problem(self, face: str, said: Said) -> str:
-        return "" if said.error in self.codes and said.ended and not said.finish else repr(said)[:500]
+        return "" if said.error in self.codes and said.ended and not (said.finish or said.after) else repr(said)[:500]
 
 
 CUT, LIMITED = Bad(("UPSTREAM_ERROR",)), Bad(("RATE_LIMITED",))
