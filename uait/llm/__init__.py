@@ -4,6 +4,8 @@ from uait.llm.catalog import Catalog as Catalog
 from uait.llm.catalog import Entry as Entry
 from uait.llm.catalog import Target as Target
 from uait.llm.catalog import open_catalog as open_catalog
+from uait.llm.kinds import ProviderKind as ProviderKind
+from uait.llm.kinds import ProviderSettings as ProviderSettings
 from uait.llm.messages import Chunk as Chunk
 from uait.llm.messages import Collected as Collected
 from uait.llm.messages import GenerateRequest as GenerateRequest
@@ -13,3 +15,6 @@ from uait.llm.provider import Capability as Capability
 from uait.llm.provider import Embeddings as Embeddings
 from uait.llm.provider import Model as Model
 from uait.llm.provider import Provider as Provider
+from uait.llm.provider import check_capabilities as check_capabilities
+from uait.llm.provider import unsupported as unsupported
+from uait.llm.upstream import Timeouts as Timeouts

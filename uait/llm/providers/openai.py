@@ -18,6 +18,8 @@ from uait.llm.providers.base import HTTPProvider
 from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
 
+OPENAI = "https://api.openai.com/v1"
+
 _NO_CHAT = ("embed", "whisper", "tts", "dall-e", "moderation", "transcribe", "rerank", "image", "sora", "realtime")
 """Words in the names of models that do not chat; the list says nothing of it."""
 
@@ -34,7 +36,7 @@ class OpenAIProvider(HTTPProvider):
     def __init__(self, name: str, base_url: str, key: str = "", *, timeouts: Timeouts = Timeouts()) -> None:
         super().__init__(name, base_url, key, timeouts=timeouts)
         self._max_tokens_field = (
-            "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
+            "max_completion_tokens" if urlsplit(base_url).hostname == urlsplit(OPENAI).hostname else "max_tokens"
         )
 
     async def models(self) -> Sequence[Model]:
