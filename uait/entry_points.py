@@ -12,6 +12,9 @@ from uait.errors import PluginError
 
 DISTRIBUTION = "uait"
 
+PROVIDERS = "uait.providers"
+"""The group of kinds of model providers; `uait.llm.kinds` loads them."""
+
 
 @attrs.frozen(kw_only=True)
 class Declaration:
@@ -71,6 +74,12 @@ def declared(group: str, cls: type[D], clash: str) -> list[D]:
             chosen = attrs.evolve(chosen, problem=clash.format(who=who, name=name))
         result.append(chosen)
     return result
+
+
+def declared_providers() -> list[Declaration]:
+    """Every kind of model provider, built-in first, OpenAI's before all."""
+    found = declared(PROVIDERS, Declaration, "{who} both declare a provider {name!r}: uninstall one")
+    return sorted(found, key=lambda each: (not each.builtin, each.name != "openai", each.name))
 
 
 def import_object(declaration: Declaration, who: str, correct: str) -> object:

@@ -10,6 +10,7 @@ from uait.llm.messages import Chunk as Chunk
 from uait.llm.messages import Collected as Collected
 from uait.llm.messages import GenerateRequest as GenerateRequest
 from uait.llm.messages import Message as Message
+from uait.llm.messages import Text as Text
 from uait.llm.messages import Usage as Usage
 from uait.llm.provider import Capability as Capability
 from uait.llm.provider import Embeddings as Embeddings

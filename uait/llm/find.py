@@ -46,15 +46,16 @@ def find_providers(
         if kind == "openai" and name in SERVERS:
             return SERVERS[name].key_variable
         loaded = known.find(kind)
-        return loaded.key_variable if loaded is not None else ""
+        return loaded.variables.get("key", "") if loaded is not None else ""
 
     def add_named(*, builtin: bool) -> None:
         for name in known.names(builtin=builtin):
             kind = known.find(name)
-            if kind is not None:
-                key, base_url = environ.get(kind.key_variable, ""), environ.get(kind.url_variable, "")
-                if key or base_url:
-                    add(name, ProviderSettings(kind=name, key=key, base_url=base_url))
+            variables = kind.variables if kind is not None else {}
+            said = {what: environ[variable] for what, variable in variables.items() if environ.get(variable)}
+            if said:
+                key, base_url = said.pop("key", ""), said.pop("base_url", "")
+                add(name, ProviderSettings(kind=name, key=key, base_url=base_url, options=said))
 
     for name, settings in configured.items():
         add(name, settings)

@@ -11,19 +11,16 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
-from uait.entry_points import Declaration, declared, import_object
+from uait.entry_points import Declaration, declared_providers, import_object
 from uait.errors import APIError, PluginError, Unavailable
 from uait.llm import upstream
 from uait.llm.messages import Chunk, GenerateRequest
 from uait.llm.provider import Capability, Embeddings, Model, Provider
 from uait.llm.upstream import Timeouts
 
-GROUP = "uait.providers"
-
 API_VERSION = 1
 """Of what stands in `uait.llm` for providers of third parties."""
 
-_CLASH = "{who} both declare a provider {name!r}: uninstall one"
 _METHODS = ("name", "capabilities", "models", "stream", "embed", "aclose")
 
 _log = logging.getLogger("uait.llm")
@@ -74,26 +71,24 @@ class ProviderKind:
     Attributes:
         make: makes a provider.
         base_url: where such a provider usually is.
-        key_variable, url_variable: environment variables of its key and of its address. Where one of them is set there is a provider of this kind, under the kind's name, without any settings.
+        variables: environment variables by what they say: "key", "base_url", or an option of this kind. Where one of them is set there is a provider of this kind, under the kind's name, without any settings. That of the key is also where settings without a key have theirs by custom.
         api: the version of `uait.llm` that it is written for.
     """
 
     make: Make
     base_url: str = ""
-    key_variable: str = ""
-    url_variable: str = ""
+    variables: Mapping[str, str] = attrs.field(factory=dict)
     api: int = API_VERSION
 
 
 def declarations() -> Sequence[Declaration]:
-    """Every kind that is installed, built-in first, OpenAI's before all. Nothing is imported."""
+    """See `declared_providers`, which is asked again where something else can be imported."""
     return _declarations(tuple(sys.path))
 
 
 @lru_cache(maxsize=4)
 def _declarations(path: tuple[str, ...]) -> Sequence[Declaration]:
-    found = declared(GROUP, Declaration, _CLASH)
-    return sorted(found, key=lambda each: (not each.builtin, each.name != "openai", each.name))
+    return tuple(declared_providers())
 
 
 def load_kind(declaration: Declaration) -> ProviderKind:

@@ -118,6 +118,5 @@ _COUNTED = frozenset(
 kind = ProviderKind(
     make=lambda name, settings, key, timeouts: AnthropicProvider(name, settings.base_url, key, timeouts=timeouts),
     base_url="https://api.anthropic.com",
-    key_variable="ANTHROPIC_API_KEY",
-    url_variable="ANTHROPIC_BASE_URL",
+    variables={"key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
 )

@@ -94,6 +94,5 @@ def _model(item: Mapping[str, Any]) -> Model | None:
 kind = ProviderKind(
     make=lambda name, settings, key, timeouts: GeminiProvider(name, settings.base_url, key, timeouts=timeouts),
     base_url="https://generativelanguage.googleapis.com",
-    key_variable="GEMINI_API_KEY",
-    url_variable="GEMINI_BASE_URL",
+    variables={"key": "GEMINI_API_KEY", "base_url": "GEMINI_BASE_URL"},
 )

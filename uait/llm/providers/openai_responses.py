@@ -294,4 +294,4 @@ def make(name: str, settings: ProviderSettings, key: str, timeouts: Timeouts) ->
     return OpenAIProvider(name, base_url, key, timeouts=timeouts)
 
 
-kind = ProviderKind(make=make, key_variable="OPENAI_API_KEY", url_variable="OPENAI_BASE_URL")
+kind = ProviderKind(make=make, variables={"key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"})
