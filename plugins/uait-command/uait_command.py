@@ -117,4 +117,4 @@ def make(name, settings, key, timeouts) -> CommandProvider:
     return CommandProvider(name, shlex.split(command) if isinstance(command, str) else list(command), timeouts)
 
 
-kind = ProviderKind(make=make, variables={"command": "UAIT_COMMAND"})
+kind = ProviderKind(make=make, variables={"command": "COMMAND_MODEL"})

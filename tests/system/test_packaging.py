@@ -136,7 +136,7 @@ def test_the_plugins_are_listed_with_their_distributions(clean: Path, with_plugi
     assert listed["wordcount"]["state"] == "enabled"
     assert listed["wordcount"]["port"] == 8707
     assert (listed["command"]["origin"], listed["command"]["state"]) == ("uait-command 1.0", "enabled")
-    assert "found by UAIT_COMMAND" in run(clean / "uait", "doctor", "provider:command", cwd=home, home=home)
+    assert "found by COMMAND_MODEL" in run(clean / "uait", "doctor", "provider:command", cwd=home, home=home)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def urls(clean: Path, with_plugins: Path, home: Path, tmp_path: Path) -> Iterato
         process = subprocess.Popen(
             [clean / "uait", "--data-dir", tmp_path / "data", *ports],
             cwd=tmp_path,
-            env={"HOME": str(home), "PATH": os.environ["PATH"], "UAIT_COMMAND": "tr a-z A-Z"},
+            env={"HOME": str(home), "PATH": os.environ["PATH"], "COMMAND_MODEL": "tr a-z A-Z"},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
