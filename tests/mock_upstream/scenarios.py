@@ -249,6 +249,12 @@ async def rate_limited(c: Connection, body: Body, options: Options) -> None:  # 
 
 
 @scenario
+async def too_long(c: Connection, body: Body, options: Options) -> None:
+    said = "This model's maximum context length is 4096 tokens."
+    await c.json(400, {"error": {"message": said, "type": "invalid_request_error", "code": "context_length_exceeded"}})
+
+
+@scenario
 async def overloaded(c: Connection, body: Body, options: Options) -> None:  # 10
     await c.json(529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
 

@@ -122,6 +122,8 @@ class Entry:
     asked: float = -float("inf")
     error: str | None = None
     refreshing: trio.Event | None = None
+    _lengths: dict[str, int | None] = attrs.field(factory=dict, init=False)
+    _lengths_of: tuple[Model, ...] | None = attrs.field(default=None, init=False)
 
     @property
     def listed(self) -> bool:
@@ -134,8 +136,10 @@ class Entry:
 
     def place(self, model: str, n: int = 0) -> Place:
         """One of its models, listed or not."""
-        length = next((each.context_length for each in self.models or () if each.id == model), None)
-        return Place(Target(self.provider, model), self.keys, n, length)
+        if self._lengths_of is not self.models:
+            self._lengths = {each.id: each.context_length for each in self.models or ()}
+            self._lengths_of = self.models
+        return Place(Target(self.provider, model), self.keys, n, self._lengths.get(model))
 
 
 class Catalog:

@@ -134,18 +134,17 @@ def from_status(provider: str, status: int, body: bytes, headers: Mapping[str, s
     """Translate an HTTP answer of 400 or above. `body` may be anything: JSON of several shapes, text, HTML, nothing."""
     payload = _json(body)
     wait = retry_after(headers)
-    kind = _kind(payload)
-    return _translate(provider, status, kind, _message(payload, body), _delay(payload) if wait is None else wait)
+    return _translate(provider, status, payload, _message(payload, body), _delay(payload) if wait is None else wait)
 
 
 def from_frame(provider: str, error: Any) -> APIError:
     """Translate an error that came inside a stream after a 200. `error` is what stood there: an object or a text."""
-    kind = _kind({"error": error})
-    code = error.get("code") if isinstance(error, dict) else None
+    payload = {"error": error}
+    code = _code(payload)
     status = int(code) if isinstance(code, int | str) and str(code).isascii() and str(code).isdigit() else 0
     if not 400 <= status < 600:
-        status = next((_STATUS_BY_TYPE[word] for word in kind if word in _STATUS_BY_TYPE), 502)
-    return _translate(provider, status, kind, _message({"error": error}, b""), _delay({"error": error}))
+        status = next((_STATUS_BY_TYPE[word] for word in _kind(payload) if word in _STATUS_BY_TYPE), 502)
+    return _translate(provider, status, payload, _message(payload, b""), _delay(payload))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -166,10 +165,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 86_400 * 7 else None
 
 
-def _translate(provider: str, status: int, kind: tuple[str, ...], message: str, wait: float | None) -> APIError:
-    details = {"provider": provider, "status": status, "type": kind[0] if kind else None}
-    if len(kind) > 1:
-        details["code"] = kind[1]
+def _translate(provider: str, status: int, payload: Any, message: str, wait: float | None) -> APIError:
+    kind = _kind(payload)
+    details = {"provider": provider, "status": status, "type": kind[0] if kind else None, "code": _code(payload)}
     said = f"The provider {provider!r} says: {message}" if message else f"The provider {provider!r} answered {status}."
     if "API_KEY_INVALID" in kind:
         status = 401  # Google says 400
@@ -227,6 +225,13 @@ def _kind(payload: Any) -> tuple[str, ...]:
         if isinstance(violations, list) and any(map(_lasts, violations)):
             words.append("insufficient_quota")
     return tuple(word for word in words if isinstance(word, str) and word)
+
+
+def _code(payload: Any) -> Any:
+    """The error's own code: a word, a number, or None."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int | str) else None
 
 
 def _lasts(violation: Any) -> bool:
