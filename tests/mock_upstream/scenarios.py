@@ -249,6 +249,18 @@ async def rate_limited(c: Connection, body: Body, options: Options) -> None:  # 
 
 
 @scenario
+async def limited_key(c: Connection, body: Body, options: Options) -> None:
+    """Slow down, for the key `key`; the others are told their own name."""
+    if c.key() == options["key"]:
+        error = {"message": "Slow down.", "type": "rate_limit_error"}
+        await c.json(429, {"error": error}, {"retry-after": "20"})
+    elif body.get("stream"):
+        await _stream(c, good(c.key()))
+    else:
+        await c.json(200, completion({"content": c.key()}))
+
+
+@scenario
 async def too_long(c: Connection, body: Body, options: Options) -> None:
     said = "This model's maximum context length is 4096 tokens."
     await c.json(400, {"error": {"message": said, "type": "invalid_request_error", "code": "context_length_exceeded"}})

@@ -140,13 +140,14 @@ class Connection:
         self.upstream = upstream
         self.stream = stream
         self.close_on_next = False
+        self.seen: Seen | None = None
         self._buffer = b""
         self._chunked = True
 
     async def run(self) -> None:
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while (seen := await self._request()) is not None:
-            upstream = self.upstream
+            upstream, self.seen = self.upstream, seen
             if upstream.remember:
                 upstream.requests.append(seen)
             upstream.open_requests += 1
@@ -294,7 +295,13 @@ class Connection:
             self.upstream.left += 1
             raise trio.BrokenResourceError
 
-    # What scenarios answer with.
+    # What scenarios ask and answer with.
+
+    def key(self) -> str:
+        """The API key of the question, wherever its dialect puts it."""
+        headers = self.seen.headers if self.seen is not None else {}
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        return headers.get("x-api-key") or headers.get("x-goog-api-key") or bearer
 
     async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         """A whole JSON answer."""

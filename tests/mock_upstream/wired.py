@@ -171,6 +171,17 @@ async def rate_limited(c: Connection, w: Wire, body: Body, options: Options, str
 
 
 @wired
+async def limited_key(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:
+    """Slow down, for the key `key`; the others are told their own name."""
+    if c.key() == options["key"]:
+        await c.json(429, w.error_body(429, "Slow down."), {"retry-after": "20"})
+    elif streaming:
+        await _stream(c, w, good(w, c.key()))
+    else:
+        await c.json(200, w.whole(c.key()))
+
+
+@wired
 async def overloaded(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 10
     await c.json(w.status_overloaded, w.error_body(w.status_overloaded, "Overloaded"))
 
