@@ -122,10 +122,13 @@ def _render_turns(provider: str, turns: Sequence[Message], thoughts: Recall[Thou
         blocks: list[dict[str, Any]] = []
         if turn.role == "tool":
             content = _render_parts(provider, turn)
-            blocks.append({"type": "tool_result", "tool_use_id": turn.tool_call_id or "", "content": content})
+            result = {"type": "tool_result", "tool_use_id": turn.tool_call_id or "", "content": content}
+            blocks.append(result | {"is_error": True} if turn.failed else result)
         else:
-            if turn.tool_calls:
-                blocks += thoughts.get(turn.tool_calls[0].id) or []
+            signed = [dict(thought) for thought in turn.thoughts if is_signed(thought)]
+            if not signed and turn.tool_calls:
+                signed = thoughts.get(turn.tool_calls[0].id) or []
+            blocks += signed
             blocks += _render_parts(provider, turn)
             blocks += [
                 {"type": "tool_use", "id": call.id, "name": call.name, "input": call.input} for call in turn.tool_calls
@@ -137,6 +140,34 @@ def _render_turns(provider: str, turns: Sequence[Message], thoughts: Recall[Thou
         else:
             rendered.append({"role": role, "content": blocks})
     return rendered
+
+
+def is_signed(block: Any) -> bool:
+    """Whether a block of thoughts is Anthropic's own. Those of other models are given to clients with an empty signature, come back with it, and would be refused."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    return kind == "redacted_thinking" or (kind == "thinking" and bool(block.get("signature")))
+
+
+def without_unsigned(messages: Any) -> Any:
+    """A conversation in the dialect, without thoughts that the provider would refuse; the same object where there are none."""
+    if not isinstance(messages, list):
+        return messages
+    kept, changed = [], False
+    for turn in messages:
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if isinstance(content, list):
+            blocks = [block for block in content if not _is_unsigned(block)]
+            if len(blocks) < len(content):
+                changed = True
+                if not blocks:
+                    continue
+                turn = {**turn, "content": blocks}
+        kept.append(turn)
+    return kept if changed else messages
+
+
+def _is_unsigned(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
 
 
 def _render_parts(provider: str, turn: Message) -> list[dict[str, Any]]:

@@ -191,7 +191,8 @@ class _Contents:
         if not all(isinstance(part, Text) for part in turn.parts):
             raise unsupported(self._provider, "takes only text as a tool's result")
         known = self._calls.get(call_id)
-        response: dict[str, Any] = {"name": self._names[call_id], "response": _result_object(turn.text)}
+        result = {"error": turn.text} if turn.failed else _result_object(turn.text)
+        response: dict[str, Any] = {"name": self._names[call_id], "response": result}
         if known is not None and known.id:
             response["id"] = known.id
         return {"functionResponse": response}

@@ -71,6 +71,7 @@ def render_request(request: GenerateRequest, *, max_tokens_field: str = "max_tok
 
 
 def _render_message(turn: Message) -> dict[str, Any]:
+    turn = turn.plain
     body: dict[str, Any] = {"role": turn.role}
     if turn.name is not None:
         body["name"] = turn.name

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from uait.llm import upstream
-from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request
+from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request, without_unsigned
 from uait.llm.dialects.reading import children, first_of, seconds, text
 from uait.llm.kinds import ProviderKind
 from uait.llm.messages import Chunk, Dialect, GenerateRequest
@@ -43,6 +43,7 @@ class AnthropicProvider(HTTPProvider):
     capabilities = frozenset(_CAPABILITIES)
     dialects: frozenset[Dialect] = frozenset({"anthropic"})
     own_paths = ("/v1",)
+    reads_thoughts = True
 
     def __init__(self, name: str, base_url: str, key: str = "", *, timeouts: Timeouts = Timeouts()) -> None:
         super().__init__(name, base_url, key, timeouts=timeouts)
@@ -102,7 +103,9 @@ class AnthropicProvider(HTTPProvider):
     def _body(self, request: GenerateRequest) -> tuple[dict[str, Any], Mapping[str, str] | None]:
         """The request's body, and the client's own headers where it is its own words."""
         if request.original is not None and hands_on(self, request):
-            return {**request.original.body, "model": request.model, "stream": request.stream}, request.original.headers
+            body = {**request.original.body, "model": request.model, "stream": request.stream}
+            body["messages"] = without_unsigned(body.get("messages"))
+            return body, request.original.headers
         limit = min(MAX_TOKENS, self._limits.get(request.model, MAX_TOKENS))
         return render_request(self.name, request, self._thoughts, limit), None
 

@@ -54,6 +54,7 @@ class OllamaProvider(HTTPProvider):
 
     capabilities = frozenset(Capability) - {Capability.ATTACHMENTS}
     own_paths = ("/v1", "/api")
+    reads_thoughts = True
 
     async def models(self) -> Sequence[Model]:
         answer = await self._http.json("GET", "/api/tags")
@@ -128,7 +129,10 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
 
 
 def _render_message(provider: str, turn: Message, names: Mapping[str, str]) -> dict[str, Any]:
+    turn = turn.plain
     body: dict[str, Any] = {"role": turn.role, "content": turn.text}
+    if thinking := "".join(text(thought.get("thinking")) for thought in turn.thoughts):
+        body["thinking"] = thinking
     images = []
     for part in turn.parts:
         if isinstance(part, Image):

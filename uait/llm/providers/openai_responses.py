@@ -132,6 +132,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
 
 
 def _render_turn(provider: str, turn: Message) -> list[dict[str, Any]]:
+    turn = turn.plain
     if turn.role == "tool":
         output: Any = turn.text
         if not all(isinstance(part, Text) for part in turn.parts):
