@@ -33,6 +33,9 @@ from uait.services.chat.service import chat
 from uait.services.gateway.service import gateway
 from uait.testing.running import open_service
 
+PATIENCE = 60.0
+"""Seconds after which a test has failed instead of hanging; none of them measures."""
+
 ONE_ATTEMPT = {"attempts": 1, "breaker_failures": 10_000}
 
 
@@ -76,17 +79,17 @@ class Front:
 
     async def asked(self, count: int = 1) -> None:
         """Wait until the model server has got so many questions."""
-        await self.upstream.until(lambda _: self.questions() >= count)
+        await self.upstream.until(lambda _: self.questions() >= count, PATIENCE)
 
     async def is_quiet(self) -> None:
         """Nobody is being asked any more, and what is open is in a pool."""
-        await self.upstream.until(lambda server: server.open_requests == 0)
+        await self.upstream.until(lambda server: server.open_requests == 0, PATIENCE)
         pools = [key._http._transport._pool for entry in self.entries for key in entry.keys if hasattr(key, "_http")]
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while any(pool._places for pool in pools):
                 await trio.sleep(0.005)
         idle = sum(len(connections) for pool in pools for connections in pool._idle.values())
-        await self.upstream.until(lambda server: server.connections <= idle)
+        await self.upstream.until(lambda server: server.connections <= idle, PATIENCE)
 
 
 Run = Callable[..., AbstractAsyncContextManager[Front]]
@@ -108,11 +111,11 @@ def run(tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> 
         section = {"local": False, "providers": providers, "memory": False, "routing": ONE_ATTEMPT, **settings}
         async with open_service(chat, data_dir=tmp_path, settings=section, fakes={"gateway": gateway}) as host:
             url = host.addresses("gateway")[0]
-            async with httpx.AsyncClient(base_url=url, timeout=60, transport=TrioTransport()) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=120, transport=TrioTransport()) as client:
                 front = Front(url, client, upstream, entries)
                 yield front
                 if upstream.models != "hang":
                     await front.is_quiet()
-        await upstream.until(lambda server: server.open_requests == 0 and server.connections == 0)
+        await upstream.until(lambda server: server.open_requests == 0 and server.connections == 0, PATIENCE)
 
     return run
