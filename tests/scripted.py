@@ -42,7 +42,7 @@ class Scripted:
 
     capabilities = frozenset(Capability)
 
-    def __init__(self, name: str, *scripts: Script, models: Sequence[str] = ("m",)) -> None:
+    def __init__(self, name: str, *scripts: Script, models: Sequence[str | Model] = ("m",)) -> None:
         self.name = name
         self.scripts = list(scripts) or [Script()]
         self.listed = models
@@ -54,7 +54,7 @@ class Scripted:
     async def models(self) -> Sequence[Model]:
         self.lists += 1
         await trio.lowlevel.checkpoint()
-        return [Model(name) for name in self.listed]
+        return [each if isinstance(each, Model) else Model(each) for each in self.listed]
 
     @asynccontextmanager
     async def stream(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Chunk]]:

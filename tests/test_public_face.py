@@ -16,7 +16,7 @@ import uait
 PACKAGE = Path(uait.__file__).parent
 FLOORS = {
     "errors": 1,
-    **dict.fromkeys(("settings", "server", "calls", "feeds", "storage"), 2),
+    **dict.fromkeys(("entry_points", "settings", "server", "calls", "feeds", "storage"), 2),
     **dict.fromkeys(("kernel", "web", "llm"), 3),
     **dict.fromkeys(("services", "cli", "testing"), 4),
     **dict.fromkeys(("__init__", "__main__"), 5),

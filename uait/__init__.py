@@ -2,7 +2,7 @@
 
 Layers, from the ground up; an import points down, or sideways within its own folder:
 
-    errors  <  settings, server, calls, feeds, storage  <  kernel, web, llm  <  services, cli, testing
+    errors  <  entry_points, settings, server, calls, feeds, storage  <  kernel, web, llm  <  services, cli, testing
 
 Names are imported when they are first used, so that listing plugins costs neither trio nor Quart.
 """

@@ -45,6 +45,7 @@ def test_a_service_by_module_is_read_and_not_imported(uait: Uait) -> None:
     assert "cli_sample" not in sys.modules
     assert found["report"] == {
         "name": "report",
+        "group": "uait.services",
         "state": "enabled",
         "version": "",
         "origin": "cli_sample:report",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from uait.llm.find import ProviderSettings, find_providers, normal_endpoint
+from uait.llm.find import find_providers, normal_endpoint
+from uait.llm.kinds import ProviderSettings
 from uait.llm.providers.anthropic import AnthropicProvider
 from uait.llm.providers.gemini import GeminiProvider
 from uait.llm.providers.ollama import OllamaProvider

@@ -70,7 +70,7 @@ async def provider(kind: str, upstream: Upstream) -> AsyncIterator[Any]:
 async def test_whole_answers(
     ask: Ask, kind: str, upstream: Upstream, scenario: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uait.llm.providers.openai.TAIL_TIMEOUT", 0.2)
+    monkeypatch.setattr("uait.llm.stream.TAIL_TIMEOUT", 0.2)
     answer = await ask(scenario)
     assert (answer.text, answer.finish) == (TEXT, "stop")
     await upstream.until(lambda server: server.open_requests == 0)

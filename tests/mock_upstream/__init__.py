@@ -6,6 +6,7 @@
 or as a process of its own, for benchmarks: `python tests/mock_upstream --port 9100`. The scenario is the model's name, its options follow as a query; `scenarios.py` lists them. `GET /mock` counts.
 """
 
+from mock_upstream.server import KINDS as KINDS
 from mock_upstream.server import Seen as Seen
 from mock_upstream.server import Upstream as Upstream
 from mock_upstream.server import open_upstream as open_upstream

@@ -249,6 +249,24 @@ async def rate_limited(c: Connection, body: Body, options: Options) -> None:  # 
 
 
 @scenario
+async def limited_key(c: Connection, body: Body, options: Options) -> None:
+    """Slow down, for the key `key`; the others are told their own name."""
+    if c.key() == options["key"]:
+        error = {"message": "Slow down.", "type": "rate_limit_error"}
+        await c.json(429, {"error": error}, {"retry-after": "20"})
+    elif body.get("stream"):
+        await _stream(c, good(c.key()))
+    else:
+        await c.json(200, completion({"content": c.key()}))
+
+
+@scenario
+async def too_long(c: Connection, body: Body, options: Options) -> None:
+    said = "This model's maximum context length is 4096 tokens."
+    await c.json(400, {"error": {"message": said, "type": "invalid_request_error", "code": "context_length_exceeded"}})
+
+
+@scenario
 async def overloaded(c: Connection, body: Body, options: Options) -> None:  # 10
     await c.json(529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
 
@@ -395,6 +413,42 @@ async def tools_all_zero(c: Connection, body: Body, options: Options) -> None:
 @scenario
 async def big_event(c: Connection, body: Body, options: Options) -> None:  # 23
     await _stream(c, good("x" * int(options.get("bytes", 1_000_000))))
+
+
+@scenario
+async def flood(c: Connection, body: Body, options: Options) -> None:  # 26
+    """`count` tokens of `bytes` each, as fast as they are taken."""
+    await c.start()
+    await c.data(ROLE)
+    data = frame({"content": "x" * int(options["bytes"])})
+    for _ in range(int(options["count"])):
+        await c.data(data)
+    await c.data(STOP + DONE)
+    await c.end()
+
+
+@scenario
+async def together(c: Connection, body: Body, options: Options) -> None:  # 32
+    """Begins at the same moment as the others of its `group`."""
+    await c.start()
+    await c.data(ROLE)
+    await c.upstream.gather(options["group"])
+    for word in words():
+        await c.data(word)
+        await trio.sleep(0.01)
+    await c.data(STOP + DONE)
+    await c.end()
+
+
+@scenario
+async def sore_loser(c: Connection, body: Body, options: Options) -> None:  # 33
+    """Fails as soon as another one of its `group` has begun."""
+    await c.start()
+    await c.data(ROLE)
+    await c.upstream.gather(options["group"])
+    await trio.sleep(0.002)
+    await c.data(ERROR)
+    c.reset()
 
 
 @scenario

@@ -22,6 +22,10 @@ _GEMINI = re.compile(r"/v1beta/models/(?P<model>[^/:]+):(?P<method>\w+)")
 _NATIVE = {"/v1/messages": "anthropic", "/v1/responses": "responses", "/api/chat": "ollama"}
 
 
+KINDS = ("openai", "responses", "anthropic", "gemini", "ollama")
+"""What this server can be asked as."""
+
+
 @attrs.frozen
 class Seen:
     """A request as it arrived."""
@@ -49,6 +53,9 @@ class Upstream:
         connections: sockets open now.
         left: answers whose client went away before their end.
         requests: what arrived, oldest first.
+        sent: bytes, as far as the system has taken them.
+        together: how many questions of a group the scenarios of races wait for.
+        groups: how many each group has, and what is set once they are complete.
         models: what the lists of models answer: names, or "hang", "error", "page" (no JSON), "second" (the second page fails, where there are pages).
     """
 
@@ -58,6 +65,9 @@ class Upstream:
     accepted: int = 0
     answered: int = 0
     left: int = 0
+    sent: int = 0
+    together: int = 2
+    groups: dict[str, tuple[int, trio.Event]] = attrs.field(factory=dict)
     requests: deque[Seen] = attrs.field(factory=lambda: deque(maxlen=1000))
     models: list[str] | str = attrs.field(factory=lambda: ["tokens", "text-embedding-mock"])
     remember: bool = True
@@ -68,11 +78,28 @@ class Upstream:
         """The address without `/v1`, for the native dialects."""
         return self.url.removesuffix("/v1")
 
+    def provider(self, kind: str, **more: Any) -> dict[str, Any]:
+        """The settings of a provider of this kind that is this server; "responses" is OpenAI's other interface."""
+        if kind in ("openai", "responses"):
+            settings = {"base_url": self.url} | ({"api": "responses"} if kind == "responses" else {})
+        else:
+            settings = {"kind": kind, "base_url": self.root}
+        return settings | more
+
     async def until(self, condition: Callable[[Upstream], bool], timeout: float = 10) -> None:
         """Wait until `condition` holds of the counters."""
         with trio.fail_after(timeout):
             while not condition(self):
                 await self._changed.wait()
+
+    async def gather(self, group: str) -> None:
+        """Wait until `together` questions of a group are here."""
+        count, complete = self.groups.get(group, (0, trio.Event()))
+        self.groups[group] = (count + 1, complete)
+        if count + 1 == self.together:
+            complete.set()
+            del self.groups[group]
+        await complete.wait()
 
     def changed(self) -> None:
         self._changed.set()
@@ -113,13 +140,14 @@ class Connection:
         self.upstream = upstream
         self.stream = stream
         self.close_on_next = False
+        self.seen: Seen | None = None
         self._buffer = b""
         self._chunked = True
 
     async def run(self) -> None:
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while (seen := await self._request()) is not None:
-            upstream = self.upstream
+            upstream, self.seen = self.upstream, seen
             if upstream.remember:
                 upstream.requests.append(seen)
             upstream.open_requests += 1
@@ -267,7 +295,13 @@ class Connection:
             self.upstream.left += 1
             raise trio.BrokenResourceError
 
-    # What scenarios answer with.
+    # What scenarios ask and answer with.
+
+    def key(self) -> str:
+        """The API key of the question, wherever its dialect puts it."""
+        headers = self.seen.headers if self.seen is not None else {}
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        return headers.get("x-api-key") or headers.get("x-goog-api-key") or bearer
 
     async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         """A whole JSON answer."""
@@ -298,6 +332,7 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
+        self.upstream.sent += len(data)
 
     def cut(self) -> None:
         """Close the connection."""

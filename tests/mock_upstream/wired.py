@@ -171,6 +171,17 @@ async def rate_limited(c: Connection, w: Wire, body: Body, options: Options, str
 
 
 @wired
+async def limited_key(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:
+    """Slow down, for the key `key`; the others are told their own name."""
+    if c.key() == options["key"]:
+        await c.json(429, w.error_body(429, "Slow down."), {"retry-after": "20"})
+    elif streaming:
+        await _stream(c, w, good(w, c.key()))
+    else:
+        await c.json(200, w.whole(c.key()))
+
+
+@wired
 async def overloaded(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 10
     await c.json(w.status_overloaded, w.error_body(w.status_overloaded, "Overloaded"))
 
@@ -264,6 +275,41 @@ async def tool_args_empty(c: Connection, w: Wire, body: Body, options: Options, 
 @wired
 async def big_event(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 23
     await _stream(c, w, good(w, "x" * int(options.get("bytes", 1_000_000))))
+
+
+@wired
+async def flood(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 26
+    """`count` tokens of `bytes` each, as fast as they are taken."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    for _ in range(int(options["count"])):
+        await c.data(w.text("x" * int(options["bytes"])))
+    await c.data(w.finish() + w.done())
+    await c.end()
+
+
+@wired
+async def together(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 32
+    """Begins at the same moment as the others of its `group`."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    await c.upstream.gather(options["group"])
+    for word in words(w):
+        await c.data(word)
+        await trio.sleep(0.01)
+    await c.data(w.finish() + w.done())
+    await c.end()
+
+
+@wired
+async def sore_loser(c: Connection, w: Wire, body: Body, options: Options, streaming: bool) -> None:  # 33
+    """Fails as soon as another one of its `group` has begun."""
+    await c.start({"content-type": w.media_type})
+    await c.data(w.begin() or w.ping())
+    await c.upstream.gather(options["group"])
+    await trio.sleep(0.002)
+    await c.data(w.error("Too late."))
+    c.reset()
 
 
 @wired

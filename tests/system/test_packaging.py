@@ -18,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parent.parent.parent
-PLUGIN = ROOT / "plugins" / "uait-wordcount"
+PLUGINS = ("uait-wordcount", "uait-command")
 TIMEOUT = 600
 
 
@@ -74,12 +74,13 @@ def clean(tmp_path_factory: pytest.TempPathFactory, wheel: Path, home: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def with_plugin(clean: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, and the tutorial plugin with what its tests need; gives the plugin's folder."""
-    source = tmp_path_factory.mktemp("plugin") / "uait-wordcount"
-    shutil.copytree(PLUGIN, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    run(clean / "pip", "install", "--quiet", f"{source}[test]", cwd=source, home=home)
-    return source
+def with_plugins(clean: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, and the example plugins with what their tests need; gives the folder in which they are."""
+    folder = tmp_path_factory.mktemp("plugins")
+    for name in PLUGINS:
+        shutil.copytree(ROOT / "plugins" / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    run(clean / "pip", "install", "--quiet", *(f"{folder / name}[test]" for name in PLUGINS), cwd=folder, home=home)
+    return folder
 
 
 def test_a_running_uait_needs_fewer_than_40_packages(clean: Path, home: Path) -> None:
@@ -121,23 +122,26 @@ def test_its_command_and_its_module_are_the_same(clean: Path, home: Path) -> Non
     )
 
 
-def test_the_plugins_own_tests_pass_against_it(clean: Path, with_plugin: Path, home: Path) -> None:
-    output = run(clean / "python", "-m", "pytest", "-p", "no:cacheprovider", cwd=with_plugin, home=home)
+@pytest.mark.parametrize("name", PLUGINS)
+def test_the_plugins_own_tests_pass_against_it(clean: Path, with_plugins: Path, home: Path, name: str) -> None:
+    output = run(clean / "python", "-m", "pytest", "-p", "no:cacheprovider", cwd=with_plugins / name, home=home)
 
     assert re.search(r"\d+ passed", output)
 
 
-def test_the_plugin_is_listed_with_its_distribution(clean: Path, with_plugin: Path, home: Path) -> None:
+def test_the_plugins_are_listed_with_their_distributions(clean: Path, with_plugins: Path, home: Path) -> None:
     listed = {each["name"]: each for each in json.loads(run(clean / "uait", "plugins", "--json", cwd=home, home=home))}
 
     assert listed["wordcount"]["origin"] == "uait-wordcount 1.0"
     assert listed["wordcount"]["state"] == "enabled"
     assert listed["wordcount"]["port"] == 8707
+    assert (listed["command"]["origin"], listed["command"]["state"]) == ("uait-command 1.0", "enabled")
+    assert "found by COMMAND_MODEL" in run(clean / "uait", "doctor", "provider:command", cwd=home, home=home)
 
 
 @pytest.fixture
-def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The addresses of a running uait with the plugin in it."""
+def urls(clean: Path, with_plugins: Path, home: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The addresses of a running uait with the plugins in it."""
     names = ("gateway", "discovery", "orchestrator", "chat", "memory", "hub", "wordcount")
     ports = [part for name in names for part in ("--port", f"{name}=0")]
     log = tmp_path / "log"
@@ -145,7 +149,7 @@ def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator
         process = subprocess.Popen(
             [clean / "uait", "--data-dir", tmp_path / "data", *ports],
             cwd=tmp_path,
-            env={"HOME": str(home), "PATH": os.environ["PATH"]},
+            env={"HOME": str(home), "PATH": os.environ["PATH"], "COMMAND_MODEL": "tr a-z A-Z"},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -165,6 +169,16 @@ def urls(clean: Path, with_plugin: Path, home: Path, tmp_path: Path) -> Iterator
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_provider_is_found_by_its_variable_and_answers(urls: dict[str, str]) -> None:
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        listed = client.get(f"{urls['gateway']}/api/v1/models").json()
+        assert "command/tr" in [model["id"] for model in listed["models"]]
+
+        body = {"model": "command/tr", "messages": [{"role": "user", "content": "hello"}]}
+        answer = client.post(f"{urls['gateway']}/v1/chat/completions", json=body)
+        assert answer.json()["choices"][0]["message"]["content"] == "HELLO"
 
 
 def test_the_plugin_has_its_place_everywhere(urls: dict[str, str]) -> None:

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import faces
 import httpx
 import pytest
 import trio
-from mock_upstream import Upstream, open_upstream, scenarios
+from mock_upstream import KINDS, Upstream, open_upstream, scenarios
 
 pytestmark = pytest.mark.system
 
@@ -107,6 +108,28 @@ async def test_leaving_at_any_step(start: Any, tmp_path: Path, path: str, stream
         took["in a race"] = await left_while("race", ["echo", "silent"], 2)
         assert max(took.values()) < SLACK, took
         print({step: f"{seconds * 1000:.1f} ms" for step, seconds in took.items()})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_limited_key_of_several_is_left_alone(start: Any, tmp_path: Path, kind: str) -> None:
+    """As the settings file has them: the first is limited once, and then the second does all the work."""
+    async with open_upstream() as upstream:
+        settings = "".join(f'{name} = "{value}"\n' for name, value in upstream.provider(kind).items())
+        config = tmp_path / "uait.toml"
+        config.write_text(f'[chat]\nlocal = false\n[chat.providers.work]\n{settings}keys = ["one", "two"]\n')
+        arguments = ("--config", str(config), "--only", "gateway,chat")
+        async with start(*arguments, wait=("gateway", "chat")) as process, httpx.AsyncClient(timeout=10) as http:
+            for n in range(3):
+                for face, path in faces.PATHS.items():
+                    body = faces.question(face, "work/limited-key?key=one", stream=bool(n % 2))
+                    answer = await http.post(process.url("gateway", path), json=body)
+                    said = faces.read(face, answer.status_code, answer.headers, answer.content)
+                    assert (said.text, said.error) == ("two", "")
+            asked = [seen for seen in upstream.requests if seen.method == "POST"]
+            assert len(asked) == 1 + 3 * len(faces.PATHS)
+            body = {**PATHS["/v1/chat/completions"], "model": "work/limited-key?key=one"}
+            told = (await http.post(process.url("gateway", "/v1/route/explain"), json=body)).json()
+            assert [(each["ready"], each["keys"], each["cooling"]) for each in told["order"]] == [(True, 2, 1)]
 
 
 async def test_two_seconds_and_three_that_fail_are_a_504_at_two_seconds(start: Any, tmp_path: Path) -> None:

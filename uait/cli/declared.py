@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from uait.kernel.plugins import Plugin
+from uait.entry_points import Declaration
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +30,7 @@ class Declared:
     problem: str = ""
 
 
-def read_declaration(plugin: Plugin) -> Declared:
+def read_declaration(plugin: Declaration) -> Declared:
     """Find the `@service(...)` of `plugin` in its module's source. What is not written as a plain value stays unknown."""
     module, _, attribute = plugin.value.partition(":")
     try:

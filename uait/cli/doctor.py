@@ -17,12 +17,19 @@ import attrs
 
 from uait.cli.arguments import Exit, settings_of
 from uait.cli.tables import table
+from uait.entry_points import Declaration, declared_providers
 from uait.errors import PluginError, Problem, SettingsError, StartError
-from uait.kernel.plugins import Plugin, discover, load, select
+from uait.kernel.plugins import discover, load, select
 from uait.settings import Settings, did_you_mean, read_section
 
 TIMEOUT = 20.0
 """Seconds that one child process may take."""
+
+KIND = "provider:"
+"""What begins the name of a kind of model provider, which a child is asked to inspect."""
+
+ASKING = "chat"
+"""The service that asks model providers; without it their kinds do not matter."""
 
 WHOLE = "*"
 """What a child is asked to inspect when it shall try the start as a whole."""
@@ -50,7 +57,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Check settings, plugins, ports and data directory, each by itself, and print a verdict for each."""
     settings, problems = settings_of(arguments)
     if arguments.inspect is not None:
-        finding = _try_start(settings) if arguments.inspect == WHOLE else _inspect(arguments.inspect, settings)
+        finding = _inspect_any(arguments.inspect, settings)
         print(f"\n{MARK}{json.dumps(attrs.asdict(finding))}")
         return Exit.OK
     subjects = _subjects(settings, arguments.name)
@@ -62,6 +69,8 @@ def command(arguments: argparse.Namespace) -> int:
     told: set[str] = set()
     for subject, finding in findings.items():
         label = "start" if subject == WHOLE else f"service {subject}"
+        if subject.startswith(KIND):
+            label = f"provider {subject.removeprefix(KIND)}"
         new = [problem for problem in finding.problems if problem not in told]
         told.update(new)
         rows += [(label, "wrong", problem) for problem in new]
@@ -75,10 +84,13 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _subjects(settings: Settings, name: str | None) -> list[str]:
     plugins = {plugin.name: plugin for plugin in discover(settings.services)}
+    kinds = [KIND + each.name for each in declared_providers()]
     if name is None:
-        return [plugin.name for plugin in select([*plugins.values()], settings.only, settings.without)] + [WHOLE]
-    if name not in plugins:
-        raise SettingsError([Problem("doctor", f"there is no service {name!r}; {did_you_mean(name, plugins)}")])
+        selected = [plugin.name for plugin in select([*plugins.values()], settings.only, settings.without)]
+        return [*selected, *(kinds if ASKING in selected else ()), WHOLE]
+    if name not in plugins and name not in kinds:
+        known = [*plugins, *kinds]
+        raise SettingsError([Problem("doctor", f"there is no service {name!r}; {did_you_mean(name, known)}")])
     return [name]
 
 
@@ -94,6 +106,25 @@ def _ask_child(typed: Sequence[str], subject: str) -> Finding:
     how = f"by signal {-child.returncode}" if child.returncode < 0 else f"with exit code {child.returncode}"
     said = child.stderr.decode(errors="replace")[-4000:]
     return Finding(problems=[f"its import ended the interpreter {how}"], detail=said)
+
+
+def _inspect_any(subject: str, settings: Settings) -> Finding:
+    if subject == WHOLE:
+        return _try_start(settings)
+    return _inspect_kind(subject) if subject.startswith(KIND) else _inspect(subject, settings)
+
+
+def _inspect_kind(subject: str) -> Finding:
+    """Load one kind of model provider; runs in a child."""
+    from uait.llm.kinds import load_kind
+
+    (declaration,) = (each for each in declared_providers() if KIND + each.name == subject)
+    try:
+        kind = load_kind(declaration)
+    except PluginError as error:
+        return Finding(problems=[str(error)], detail=traceback.format_exc())
+    variables = " or ".join(kind.variables.values())
+    return Finding(note=f"{_origin(declaration)}{f', found by {variables}' if variables else ''}")
 
 
 def _inspect(name: str, settings: Settings) -> Finding:
@@ -143,5 +174,5 @@ def _try_start(settings: Settings) -> Finding:
     return Finding(note=f"{len(plan.specs)} services, their ports are free, data directory {settings.data_dir}")
 
 
-def _origin(plugin: Plugin) -> str:
+def _origin(plugin: Declaration) -> str:
     return plugin.origin if plugin.origin == plugin.value else f"{plugin.origin} ({plugin.value})"

@@ -9,25 +9,30 @@ from typing import Any
 from uait.cli.arguments import Exit, settings_of
 from uait.cli.declared import Declared, read_declaration
 from uait.cli.tables import table
+from uait.entry_points import PROVIDERS, Declaration, declared_providers
 from uait.errors import SettingsError
+from uait.kernel.plugins import GROUP as SERVICES
 from uait.kernel.plugins import Plugin, discover, select
 from uait.settings import ServiceSection, Settings
 from uait.settings.sections import Reader, Source
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """List every service that could be started. Nothing of a plugin is imported: that is what `doctor` does."""
+    """List every service that could be started, and every kind of provider. Nothing of a plugin is imported: that is what `doctor` does."""
     settings, problems = settings_of(arguments)
     if problems:
         raise SettingsError(problems)
     plugins = discover(settings.services)
     enabled = {plugin.name for plugin in select(plugins, settings.only, settings.without)}
     found = [_describe(plugin, settings, plugin.name in enabled) for plugin in plugins]
+    kinds = [_describe_kind(each) for each in declared_providers()]
     if getattr(arguments, "json", False):
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found + kinds, indent=2))
         return Exit.OK
     print(table([("NAME", "STATE", "VERSION", "ORIGIN", "PORT", "NEEDS"), *map(_row, found)]))
-    for each in found:
+    print("\nKinds of model providers:\n")
+    print(table([("NAME", "STATE", "VERSION", "ORIGIN"), *map(_kind_row, kinds)]))
+    for each in found + kinds:
         if each["problem"]:
             print(f"\n{each['name']}: {each['problem']}")
     return Exit.OK
@@ -38,6 +43,7 @@ def _describe(plugin: Plugin, settings: Settings, enabled: bool) -> dict[str, An
     problem = plugin.problem or declared.problem
     return {
         "name": plugin.name,
+        "group": SERVICES,
         "state": "broken" if problem else "enabled" if enabled else "disabled",
         "version": plugin.version,
         "origin": plugin.origin,
@@ -46,6 +52,23 @@ def _describe(plugin: Plugin, settings: Settings, enabled: bool) -> dict[str, An
         "needs": declared.needs,
         "problem": problem,
     }
+
+
+def _describe_kind(kind: Declaration) -> dict[str, Any]:
+    problem = kind.problem or read_declaration(kind).problem
+    return {
+        "name": kind.name,
+        "group": PROVIDERS,
+        "state": "broken" if problem else "enabled",
+        "version": kind.version,
+        "origin": kind.origin,
+        "entry": kind.value,
+        "problem": problem,
+    }
+
+
+def _kind_row(described: dict[str, Any]) -> tuple[str, ...]:
+    return described["name"], described["state"], described["version"] or "-", described["origin"]
 
 
 def _port(name: str, declared: Declared, settings: Settings) -> int | None:

@@ -6,47 +6,31 @@ A plugin that is broken breaks itself only. The built-in services come in throug
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.metadata
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from uait.entry_points import Declaration, declared, import_object
 from uait.errors import PluginError, Problem, SettingsError
 from uait.kernel.service import API_VERSION, NAME, ServiceSpec
 
 GROUP = "uait.services"
-DISTRIBUTION = "uait"
+_CLASH = "{who} both declare a service {name!r}: uninstall one, or name one with --service module:attr"
 
 
 @attrs.frozen(kw_only=True)
-class Plugin:
+class Plugin(Declaration):
     """One service that could be run, as its distribution declares it. Nothing of it has been imported.
 
     Attributes:
         name: the entry point's name, which becomes the service's.
-        value: `module:attr`.
-        distribution: who declares it; empty for one that was asked for by `module:attr` or handed in.
-        builtin: it is one of uait's own.
         explicit: somebody asked for it by name, so that a failure to load it is a failure to start.
         spec: the spec itself, where it was handed in.
-        problem: why it cannot be used although it was found (its name is taken), or empty.
     """
 
-    name: str
-    value: str
-    distribution: str = ""
-    version: str = ""
-    builtin: bool = False
     explicit: bool = False
     spec: ServiceSpec | None = None
-    problem: str = ""
-
-    @property
-    def origin(self) -> str:
-        """Who brought it, for people: `uait-weather 1.2`, or `module:attr`."""
-        return f"{self.distribution} {self.version}".strip() or self.value
 
 
 def discover(extra: Iterable[str | ServiceSpec] = ()) -> list[Plugin]:
@@ -55,20 +39,8 @@ def discover(extra: Iterable[str | ServiceSpec] = ()) -> list[Plugin]:
     Nothing is imported. Where a name is declared twice, a built-in wins over a third party's, and an `extra` over both; of two third parties neither
     is usable, and each one's `problem` names the other.
     """
-    found: list[Plugin] = []
-    for entry_point in importlib.metadata.entry_points(group=GROUP):
-        dist = entry_point.dist
-        found.append(
-            Plugin(
-                name=entry_point.name,
-                value=entry_point.value,
-                distribution=dist.name if dist else "",
-                version=dist.version if dist else "",
-                builtin=dist is not None and dist.name == DISTRIBUTION,
-            )
-        )
     asked = [_asked_for(item) for item in extra]
-    plugins = _without_clashes(found)
+    plugins = declared(GROUP, Plugin, _CLASH)
     taken = {plugin.name for plugin in asked if plugin.name}
     plugins = [plugin for plugin in plugins if plugin.name not in taken] + asked
     return sorted(plugins, key=lambda plugin: (not plugin.builtin, plugin.name))
@@ -85,28 +57,6 @@ def _asked_for(item: str | ServiceSpec) -> Plugin:
         )
     # The spec's own name is known only after loading; the attribute's is the best guess, and `load` corrects it.
     return Plugin(name=attribute.rpartition(".")[2].replace("_", "-"), value=item, explicit=True)
-
-
-def _without_clashes(found: Sequence[Plugin]) -> list[Plugin]:
-    by_name: dict[str, list[Plugin]] = {}
-    for plugin in dict.fromkeys(found):  # the same distribution can be on sys.path twice, installed and as a checkout
-        by_name.setdefault(plugin.name, []).append(plugin)
-    result: list[Plugin] = []
-    for name, plugins in by_name.items():
-        builtin = [plugin for plugin in plugins if plugin.builtin]
-        if builtin:
-            result.append(builtin[0])
-            continue
-        if len(plugins) > 1:
-            who = " and ".join(sorted(plugin.origin for plugin in plugins))
-            plugins = [
-                attrs.evolve(
-                    plugins[0],
-                    problem=f"{who} both declare a service {name!r}: uninstall one, or name one with --service module:attr",
-                )
-            ]
-        result.append(plugins[0])
-    return result
 
 
 def select(plugins: Sequence[Plugin], only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Plugin]:
@@ -148,19 +98,7 @@ def load(plugin: Plugin) -> ServiceSpec:
         raise PluginError(plugin.problem)
     spec = plugin.spec
     if spec is None:
-        module, _, attribute = plugin.value.partition(":")
-        try:
-            target: object = importlib.import_module(module)
-        except PluginError as error:
-            raise PluginError(f"{who} declares it wrongly: {error}") from error
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
-        try:
-            for part in attribute.split("."):
-                target = getattr(target, part)
-        except AttributeError as error:
-            correct = "the entry point" if plugin.distribution else "--service"
-            raise PluginError(f"{who}: {module} has no {attribute!r}; correct {correct}") from error
+        target = import_object(plugin, who, "the entry point" if plugin.distribution else "--service")
         if not isinstance(target, ServiceSpec):
             raise PluginError(
                 f"{who} is a {type(target).__name__}, not a service: decorate the factory with @uait.service(...)"

@@ -87,11 +87,13 @@ class Place:
     Attributes:
         keys: its provider under each of its keys.
         n: which member of the route or list it comes from.
+        context_length: how many tokens the model reads, where its provider has said so.
     """
 
     target: Target
     keys: tuple[Provider, ...]
     n: int = 0
+    context_length: int | None = None
 
 
 @attrs.frozen
@@ -120,6 +122,8 @@ class Entry:
     asked: float = -float("inf")
     error: str | None = None
     refreshing: trio.Event | None = None
+    _lengths: dict[str, int | None] = attrs.field(factory=dict, init=False)
+    _lengths_of: tuple[Model, ...] | None = attrs.field(default=None, init=False)
 
     @property
     def listed(self) -> bool:
@@ -129,6 +133,13 @@ class Entry:
     def keys(self) -> tuple[Provider, ...]:
         """The provider under each of its keys."""
         return (self.provider, *self.others)
+
+    def place(self, model: str, n: int = 0) -> Place:
+        """One of its models, listed or not."""
+        if self._lengths_of is not self.models:
+            self._lengths = {each.id: each.context_length for each in self.models or ()}
+            self._lengths_of = self.models
+        return Place(Target(self.provider, model), self.keys, n, self._lengths.get(model))
 
 
 class Catalog:
@@ -243,7 +254,7 @@ class Catalog:
         for entry in self._entries.values():
             model = _first(entry, capability)
             if model is not None:
-                return Place(Target(entry.provider, model.id), entry.keys)
+                return entry.place(model.id)
         raise NotFound(f"No provider has a model that can do {capability.value}.", code="MODEL_NOT_FOUND")
 
     def _exact(self, address: str, n: int = 0) -> Place | None:
@@ -251,7 +262,7 @@ class Catalog:
         entry = self._entries.get(name)
         if entry is None or not slash or not model or "," in model:
             return None
-        return Place(Target(entry.provider, model), entry.keys, n)
+        return entry.place(model, n)
 
     def _route_of(self, address: str) -> str | None:
         """The route that an address is, or that it is an alias of."""
@@ -294,11 +305,11 @@ class Catalog:
         if entry is not None:
             model = _first(entry, capability)
             if model is not None:
-                yield Place(Target(entry.provider, model.id), entry.keys, n)
+                yield entry.place(model.id, n)
             return
         for entry in self._entries.values():
             if any(model.id == address for model in entry.models or ()):
-                yield Place(Target(entry.provider, address), entry.keys, n)
+                yield entry.place(address, n)
 
     def _refresh_due(self) -> list[trio.Event]:
         """Ask everybody whose list is due, each at most once at a time; what to wait for. Who hangs already is not waited for again."""

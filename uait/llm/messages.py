@@ -15,6 +15,8 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 Dialect: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic"]
 
+FAILED = "The tool failed: "
+
 CHARACTERS_A_TOKEN = 4
 """The rule of thumb behind every estimate; English prose comes near it, code and other scripts need more tokens."""
 
@@ -69,6 +71,8 @@ class Message:
     Attributes:
         tool_calls: what an assistant's turn asks for.
         tool_call_id: which call a tool's turn answers.
+        failed: a tool's turn tells an error.
+        thoughts: the model's own notes before an assistant's turn, as Anthropic's dialect has them: only who has signed them can read them.
     """
 
     role: Role
@@ -76,6 +80,13 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    failed: bool = False
+    thoughts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def plain(self) -> Message:
+        """The turn for dialects that cannot say otherwise that a tool has failed."""
+        return attrs.evolve(self, parts=(Text(FAILED), *self.parts), failed=False) if self.failed else self
 
     @property
     def text(self) -> str:
@@ -150,6 +161,11 @@ class GenerateRequest:
     stream: bool = True
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     original: Original | None = None
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation as a language model reads it, with the memories before it."""
+        return (memories_message(self.memories), *self.messages) if self.memories else self.messages
 
 
 @attrs.frozen

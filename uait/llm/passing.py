@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
+from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader
-from uait.llm.messages import Chunk, GenerateRequest, Original, ToolCallDelta
+from uait.llm.messages import Chunk, FinishReason, GenerateRequest, Original, ToolCallDelta
 from uait.llm.sse import ServerSentEvent
 
 # Only a key can match: inside a string its quotes would have a backslash before them.
@@ -51,6 +52,50 @@ class Passed:
                 return data
             self._theirs, self._ours = found[0], found[1] + self._name
         return data.replace(self._theirs, self._ours, 1)
+
+
+class EventReader:
+    """Reads one answer of a dialect whose last event says that it is the last one; see `Reader`.
+
+    Args:
+        passed: makes the bytes for a client that speaks this dialect itself.
+        streamed: that client wants them as a stream.
+    """
+
+    def __init__(self, provider: str, passed: Passed | None = None, *, streamed: bool = True) -> None:
+        self.done = False
+        self.finish: FinishReason | None = None
+        self._provider = provider
+        self._passed = passed
+        self._streamed = streamed
+
+    def event(self, event: ServerSentEvent) -> Chunk | None:
+        if not event.data:
+            return None
+        chunk = self._chunk(self._load(event.data))
+        if self._passed is not None and self._streamed:
+            chunk = chunk or Chunk()
+            chunk.raw = self._passed.event(event)
+        return chunk
+
+    def end(self) -> Chunk | None:
+        if not self.done:
+            raise upstream.broken(self._provider, "ended its answer before it was complete")
+        return None
+
+    def _load(self, data: bytes) -> dict[str, Any]:
+        """An event's or a body's object. Raises where it is an error, or cannot be read."""
+        raise NotImplementedError
+
+    def _chunk(self, payload: dict[str, Any]) -> Chunk | None:
+        """What one event says; sets `finish` and `done`."""
+        raise NotImplementedError
+
+    def _with_body(self, chunk: Chunk, body: bytes) -> Chunk:
+        """A whole answer, with the bytes for a client that wants it whole."""
+        if self._passed is not None and not self._streamed:
+            chunk.body = self._passed.renamed(body)
+        return chunk
 
 
 def pass_chat(provider: str, original: Original, request: GenerateRequest) -> tuple[dict[str, Any], PassedChatReader]:

@@ -108,6 +108,17 @@ def hands_on(provider: Provider, request: GenerateRequest) -> bool:
     return original is not None and isinstance(provider, SpeaksDialects) and original.dialect in provider.dialects
 
 
+THINKING = "thinking"
+"""What a provider is not told that cannot read the thoughts of other models; see `left_out`."""
+
+
+def left_out(provider: Provider, request: GenerateRequest) -> list[str]:
+    """What of the conversation a provider is not told, because nobody but its author can read it. That changes no answer, and is no reason to refuse one; but who asks may want to know."""
+    if hands_on(provider, request) or getattr(provider, "reads_thoughts", False):
+        return []
+    return [THINKING] if any(turn.thoughts for turn in request.messages) else []
+
+
 def unsupported(provider: str, what: str) -> BadRequest:
     """A refusal of what the provider, of this name, cannot do."""
     return BadRequest(

@@ -26,12 +26,26 @@ from uait.errors import (
 SHOULD_RETRY = "x-should-retry"
 """The official SDKs obey it. We say `false` after a provider failed: whoever retries is as near to it as possible, or retries multiply."""
 
+CONTEXT_LENGTH = "CONTEXT_LENGTH_EXCEEDED"
+"""The code of a question that is longer than the model can read."""
+
+_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded"})
+_SAYS_TOO_LONG = re.compile(
+    r"maximum (context|prompt) length|context (length|window|size|limit)|prompt is too long|prompt too long"
+    r"|input token count .{0,40}exceeds|too many (input )?tokens|input length .{0,40}(should|must|exceed)"
+    r"|tokens .{0,60}must be <=",
+    re.IGNORECASE,
+)
+"""Those that have no word for it say it in a sentence."""
+
 MESSAGE_CHARACTERS = 500
 """How much of a provider's own words is passed on."""
 
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
 _STATUS_BY_TYPE = {
     "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
     "authentication_error": 401,
     "billing_error": 402,
     "permission_error": 403,
@@ -120,18 +134,17 @@ def from_status(provider: str, status: int, body: bytes, headers: Mapping[str, s
     """Translate an HTTP answer of 400 or above. `body` may be anything: JSON of several shapes, text, HTML, nothing."""
     payload = _json(body)
     wait = retry_after(headers)
-    kind = _kind(payload)
-    return _translate(provider, status, kind, _message(payload, body), _delay(payload) if wait is None else wait)
+    return _translate(provider, status, payload, _message(payload, body), _delay(payload) if wait is None else wait)
 
 
 def from_frame(provider: str, error: Any) -> APIError:
     """Translate an error that came inside a stream after a 200. `error` is what stood there: an object or a text."""
-    kind = _kind({"error": error})
-    code = error.get("code") if isinstance(error, dict) else None
+    payload = {"error": error}
+    code = _code(payload)
     status = int(code) if isinstance(code, int | str) and str(code).isascii() and str(code).isdigit() else 0
     if not 400 <= status < 600:
-        status = next((_STATUS_BY_TYPE[word] for word in kind if word in _STATUS_BY_TYPE), 502)
-    return _translate(provider, status, kind, _message({"error": error}, b""), _delay({"error": error}))
+        status = next((_STATUS_BY_TYPE[word] for word in _kind(payload) if word in _STATUS_BY_TYPE), 502)
+    return _translate(provider, status, payload, _message(payload, b""), _delay(payload))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -152,14 +165,17 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 86_400 * 7 else None
 
 
-def _translate(provider: str, status: int, kind: tuple[str, ...], message: str, wait: float | None) -> APIError:
-    details = {"provider": provider, "status": status, "type": kind[0] if kind else None}
+def _translate(provider: str, status: int, payload: Any, message: str, wait: float | None) -> APIError:
+    kind = _kind(payload)
+    details = {"provider": provider, "status": status, "type": kind[0] if kind else None, "code": _code(payload)}
     said = f"The provider {provider!r} says: {message}" if message else f"The provider {provider!r} answered {status}."
     if "API_KEY_INVALID" in kind:
         status = 401  # Google says 400
     if _NO_QUOTA.intersection(kind) or (status == 402 and wait is None):
         # Waiting does not help, so no Retry-After; 429 is what callers of such an account know.
         return failed(TooManyRequests(said, code="INSUFFICIENT_QUOTA", retry_after=None, details=details))
+    if status in (400, 413, 422) and (_TOO_LONG.intersection(kind) or _SAYS_TOO_LONG.search(message)):
+        return failed(BadRequest(said, code=CONTEXT_LENGTH, details=details))
     match status:
         case 400 | 409 | 422:
             return failed(BadRequest(said, details=details))
@@ -209,6 +225,13 @@ def _kind(payload: Any) -> tuple[str, ...]:
         if isinstance(violations, list) and any(map(_lasts, violations)):
             words.append("insufficient_quota")
     return tuple(word for word in words if isinstance(word, str) and word)
+
+
+def _code(payload: Any) -> Any:
+    """The error's own code: a word, a number, or None."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int | str) else None
 
 
 def _lasts(violation: Any) -> bool:

@@ -12,7 +12,7 @@ import anthropic
 import attrs
 import openai
 import pytest
-from mock_upstream import Upstream
+from mock_upstream import KINDS, Upstream
 
 # The SDKs stop reading at the last event, and leave the generators of their HTTP client to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -22,14 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 TEXT = "Hello from the mock model."
 PNG = "data:image/png;base64,AA=="
 SCHEMA: Any = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-KINDS = ["openai", "responses", "anthropic", "gemini", "ollama"]
 STREAM = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-def settings_of(kind: str, upstream: Upstream) -> dict[str, Any]:
-    if kind == "responses":
-        return {"base_url": upstream.url, "key": "k", "api": "responses"}
-    return {"kind": kind, "base_url": upstream.url if kind == "openai" else upstream.root, "key": "k"}
 
 
 @pytest.fixture(params=KINDS)
@@ -43,7 +36,7 @@ async def running(
     kind: str, upstream: Upstream, run_chat: Callable[..., AbstractAsyncContextManager[Any]]
 ) -> AsyncIterator[Any]:
     # What is tried again, and after which pause, has tests of its own.
-    async with run_chat(providers={"mock": settings_of(kind, upstream)}, routing={"attempts": 1}) as chat:
+    async with run_chat(providers={"mock": upstream.provider(kind, key="k")}, routing={"attempts": 1}) as chat:
         yield chat
     assert upstream.open_requests == 0
     await upstream.until(lambda server: server.connections == 0)

@@ -21,20 +21,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def settings_of(kind: str, upstream: Upstream) -> dict[str, Any]:
-    match kind:
-        case "anthropic" | "gemini" | "ollama":
-            return {"kind": kind, "base_url": upstream.root}
-        case "responses":
-            return {"base_url": upstream.url, "api": "responses"}
-        case _:
-            return {"base_url": upstream.url}
-
-
 @pytest.fixture
 def run(run_chat: Run, upstream: Upstream) -> Run:
     def run(kind: str) -> AbstractAsyncContextManager[Any]:
-        return run_chat(providers={"mock": settings_of(kind, upstream)})
+        return run_chat(providers={"mock": upstream.provider(kind)})
 
     return run
 

@@ -21,6 +21,7 @@ def run(run_chat: Any, upstream: Any) -> Any:
         routes = {
             "fast": {"models": [BROKEN, "other/tokens"]},
             "first": {"models": ["mock/error-frame-first", "other/tokens"]},
+            "long": {"models": ["mock/too-long", "other/tokens"]},
             "slow": {"models": ["mock/silent", "other/tokens"], "first_token_timeout": 0.2},
             "bad": {"models": [BROKEN, "mock/cut-after-headers"]},
             "sticky": {"models": ["mock/tokens", "other/tokens"], "strategy": "weighted", "sticky": True},
@@ -39,7 +40,7 @@ def question(path: str, model: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("route", ["fast", "quick", "first", "slow", f"{BROKEN},other/tokens"])
+@pytest.mark.parametrize("route", ["fast", "quick", "first", "long", "slow", f"{BROKEN},other/tokens"])
 @pytest.mark.parametrize("path", [*PATHS, "/chat"])
 async def test_the_next_model_of_a_route_answers(run: Any, path: str, route: str, stream: bool) -> None:
     async with run() as chat:
@@ -70,6 +71,22 @@ async def test_when_nobody_answers_it_is_told_who_was_tried(run: Any, path: str)
         trace = (await chat.client.get(f"/v1/route/traces/{response.headers['x-route-trace']}")).json()
         assert trace["outcome"] == "failed"
         assert (await chat.client.get("/usage")).json()["usage"] == []
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/chat"])
+async def test_a_question_that_is_too_long_is_told_so_in_the_words_of_the_dialect(run: Any, path: str) -> None:
+    async with run() as chat:
+        body = {"message": "Hello"} if path == "/chat" else question(path, "")
+        response = await chat.client.post(path, json={**body, "model": "mock/too-long"})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        if path == "/v1/messages":
+            assert error["type"] == "invalid_request_error"
+            assert error["message"].startswith("prompt is too long: ")
+        else:
+            assert error["code"].lower() == "context_length_exceeded"
+        trace = (await chat.client.get(f"/v1/route/traces/{response.headers['x-route-trace']}")).json()
+        assert trace["attempts"][0]["error"] == "CONTEXT_LENGTH_EXCEEDED"
 
 
 async def test_a_conversation_stays_with_its_model(run: Any) -> None:

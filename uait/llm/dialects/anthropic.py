@@ -15,6 +15,7 @@ from uait.llm.messages import (
     Collected,
     Usage,
 )
+from uait.llm.upstream import CONTEXT_LENGTH
 from uait.storage.ids import new_id
 
 _STOP: Mapping[str, str] = {
@@ -35,6 +36,10 @@ _ERRORS: Mapping[int, str] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+TOO_LONG = "prompt is too long"
+"""What clients look for in the message, to shorten the conversation and ask again: this dialect has no code for it."""
 
 
 def render_count(tokens: int, *, estimated: bool) -> dict[str, Any]:
@@ -182,7 +187,10 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 def render_error(error: APIError, request_id: str) -> dict[str, Any]:
     """An error's body."""
     kind = _ERRORS.get(error.http_status, "invalid_request_error" if error.http_status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.text}, "request_id": request_id}
+    message = error.text
+    if error.error_code == CONTEXT_LENGTH and TOO_LONG not in message.lower():
+        message = f"{TOO_LONG}: {message}"
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
 def render_stream_error(error: APIError) -> bytes:

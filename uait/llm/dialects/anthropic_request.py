@@ -178,6 +178,7 @@ def _turns(fields: Fields) -> Sequence[Message]:
     results: list[Message] = []
     parts: list[Part] = []
     calls: list[ToolCall] = []
+    thoughts: list[Mapping[str, Any]] = []
     for block in fields.items("content", required=role == "user"):
         match block.text("type"):
             case "tool_use":
@@ -185,13 +186,16 @@ def _turns(fields: Fields) -> Sequence[Message]:
                 calls.append(ToolCall(block.required_text("id"), block.required_text("name"), arguments))
             case "tool_result":
                 call_id = block.required_text("tool_use_id")
-                results.append(Message("tool", _parts(block, "content") or (Text(""),), tool_call_id=call_id))
+                content = _parts(block, "content") or (Text(""),)
+                results.append(Message("tool", content, tool_call_id=call_id, failed=block.flag("is_error")))
+            case "thinking" | "redacted_thinking" if role == "assistant":
+                thoughts.append(block.data)
             case _:
                 part = _part(block)
                 if part is not None:
                     parts.append(part)
     if role == "assistant":
-        return (Message("assistant", tuple(parts), tuple(calls)),)
+        return (Message("assistant", tuple(parts), tuple(calls), thoughts=tuple(thoughts)),)
     return (*results, Message("user" if role == "user" else "system", tuple(parts))) if parts else results
 
 

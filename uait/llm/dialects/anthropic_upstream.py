@@ -21,12 +21,10 @@ from uait.llm.messages import (
     Tool,
     ToolCallDelta,
     Usage,
-    memories_message,
 )
-from uait.llm.passing import Passed
+from uait.llm.passing import EventReader, Passed
 from uait.llm.provider import Extras, unsupported
 from uait.llm.recall import Recall
-from uait.llm.sse import ServerSentEvent
 
 Thoughts = list[dict[str, Any]]
 
@@ -57,9 +55,7 @@ def render_request(
     extras = Extras(provider, request)
     if request.temperature is not None and request.temperature > 1:
         raise unsupported(provider, "takes a temperature from 0 to 1")
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     body: dict[str, Any] = {
         "model": request.model,
         "messages": _render_turns(provider, turns, thoughts),
@@ -126,10 +122,13 @@ def _render_turns(provider: str, turns: Sequence[Message], thoughts: Recall[Thou
         blocks: list[dict[str, Any]] = []
         if turn.role == "tool":
             content = _render_parts(provider, turn)
-            blocks.append({"type": "tool_result", "tool_use_id": turn.tool_call_id or "", "content": content})
+            result = {"type": "tool_result", "tool_use_id": turn.tool_call_id or "", "content": content}
+            blocks.append(result | {"is_error": True} if turn.failed else result)
         else:
-            if turn.tool_calls:
-                blocks += thoughts.get(turn.tool_calls[0].id) or []
+            signed = [dict(thought) for thought in turn.thoughts if is_signed(thought)]
+            if not signed and turn.tool_calls:
+                signed = thoughts.get(turn.tool_calls[0].id) or []
+            blocks += signed
             blocks += _render_parts(provider, turn)
             blocks += [
                 {"type": "tool_use", "id": call.id, "name": call.name, "input": call.input} for call in turn.tool_calls
@@ -141,6 +140,34 @@ def _render_turns(provider: str, turns: Sequence[Message], thoughts: Recall[Thou
         else:
             rendered.append({"role": role, "content": blocks})
     return rendered
+
+
+def is_signed(block: Any) -> bool:
+    """Whether a block of thoughts is Anthropic's own. Those of other models are given to clients with an empty signature, come back with it, and would be refused."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    return kind == "redacted_thinking" or (kind == "thinking" and bool(block.get("signature")))
+
+
+def without_unsigned(messages: Any) -> Any:
+    """A conversation in the dialect, without thoughts that the provider would refuse; the same object where there are none."""
+    if not isinstance(messages, list):
+        return messages
+    kept, changed = [], False
+    for turn in messages:
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if isinstance(content, list):
+            blocks = [block for block in content if not _is_unsigned(block)]
+            if len(blocks) < len(content):
+                changed = True
+                if not blocks:
+                    continue
+                turn = {**turn, "content": blocks}
+        kept.append(turn)
+    return kept if changed else messages
+
+
+def _is_unsigned(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
 
 
 def _render_parts(provider: str, turn: Message) -> list[dict[str, Any]]:
@@ -170,40 +197,17 @@ def _render_tool(tool: Tool) -> dict[str, Any]:
     return body | {"strict": True} if tool.strict else body
 
 
-class MessageReader:
-    """Reads one answer, as a stream's events or as one body; see `AnswerReader` of OpenAI's dialect.
-
-    Args:
-        passed: makes the bytes for a client that speaks this dialect itself.
-    """
+class MessageReader(EventReader):
+    """Reads one answer, as a stream's events or as one body."""
 
     def __init__(self, provider: str, thoughts: Recall[Thoughts], passed: Passed | None, *, streamed: bool) -> None:
-        self.done = False
-        self.finish: FinishReason | None = None
-        self._provider = provider
+        super().__init__(provider, passed, streamed=streamed)
         self._recall = thoughts
-        self._passed = passed
-        self._streamed = streamed
         self._calls: dict[int, int] = {}  # their index of a block -> ours of a call
         self._wordless: set[int] = set()  # calls whose arguments have not begun
         self._thoughts: Thoughts = []
         self._thinking: list[str] = []  # of the last of the thoughts, as far as it has come
         self._prompt: Mapping[str, Any] = {}
-
-    def event(self, event: ServerSentEvent) -> Chunk | None:
-        if not event.data:
-            return None
-        payload = self._load(event.data)
-        chunk = self._chunk(payload)
-        if self._passed is not None and self._streamed:
-            chunk = chunk or Chunk()
-            chunk.raw = self._passed.event(event)
-        return chunk
-
-    def end(self) -> Chunk | None:
-        if not self.done:
-            raise upstream.broken(self._provider, "ended its answer before it was complete")
-        return None
 
     def whole(self, body: bytes) -> Chunk:
         payload = self._load(body)
@@ -219,9 +223,7 @@ class MessageReader:
                     chunk.reasoning += found.reasoning
                     chunk.tool_calls += found.tool_calls
         chunk.finish = self._finished(payload.get("stop_reason"))
-        if self._passed is not None and not self._streamed:
-            chunk.body = self._passed.renamed(body)
-        return chunk
+        return self._with_body(chunk, body)
 
     def _load(self, data: bytes) -> dict[str, Any]:
         payload = load(self._provider, data)

@@ -25,7 +25,6 @@ from uait.llm.messages import (
     ToolCall,
     ToolCallDelta,
     Usage,
-    memories_message,
 )
 from uait.llm.provider import Extras, unsupported
 from uait.llm.recall import Recall
@@ -80,9 +79,7 @@ def render_request(provider: str, request: GenerateRequest, calls: Recall[Call])
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     config = extras.take_all(_PARAMETERS)
     if request.temperature is not None:
         config["temperature"] = request.temperature
@@ -194,7 +191,8 @@ class _Contents:
         if not all(isinstance(part, Text) for part in turn.parts):
             raise unsupported(self._provider, "takes only text as a tool's result")
         known = self._calls.get(call_id)
-        response: dict[str, Any] = {"name": self._names[call_id], "response": _result_object(turn.text)}
+        result = {"error": turn.text} if turn.failed else _result_object(turn.text)
+        response: dict[str, Any] = {"name": self._names[call_id], "response": result}
         if known is not None and known.id:
             response["id"] = known.id
         return {"functionResponse": response}

@@ -36,6 +36,9 @@ _ONLY_HERE = {"truncation": "disabled", "max_tool_calls": None}
 _FILE = ("file_data", "filename")
 _ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p", "tools", "tool_choice", "metadata", "user")
 
+LAST = 2**31 - 1
+"""A sequence number above that of every event before, where nobody knows how many there were."""
+
 
 @attrs.frozen
 class ResponsesRequest:
@@ -359,6 +362,12 @@ class ResponseWriter:
         data = orjson.dumps({"type": type, "sequence_number": self._sequence, **fields})
         self._sequence += 1
         return b"event: %b\ndata: %b\n\n" % (type.encode(), data)
+
+
+def render_stream_error(error: APIError) -> bytes:
+    """The last event of a stream that an error ends, for whoever hands it on and does not know the response."""
+    data = {"type": "error", "code": error.error_code.lower(), "message": error.text, "param": None}
+    return b"event: error\ndata: " + orjson.dumps({**data, "sequence_number": LAST}) + b"\n\n"
 
 
 def _item_id(kind: str) -> str:

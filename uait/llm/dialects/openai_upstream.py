@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from uait.llm import upstream
+from uait.llm.dialects.reading import child, count, load
 from uait.llm.messages import (
     Chunk,
     FinishReason,
@@ -26,7 +27,6 @@ from uait.llm.messages import (
     ToolCallDelta,
     ToolChoice,
     Usage,
-    memories_message,
 )
 from uait.llm.sse import ServerSentEvent
 
@@ -46,12 +46,9 @@ def render_request(request: GenerateRequest, *, max_tokens_field: str = "max_tok
     Args:
         max_tokens_field: OpenAI itself wants `max_completion_tokens`, everybody else knows only `max_tokens`.
     """
-    messages = request.messages
-    if request.memories:
-        messages = (memories_message(request.memories), *messages)
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [_render_message(turn) for turn in messages],
+        "messages": [_render_message(turn) for turn in request.turns],
         "stream": request.stream,
     }
     if request.stream:
@@ -74,6 +71,7 @@ def render_request(request: GenerateRequest, *, max_tokens_field: str = "max_tok
 
 
 def _render_message(turn: Message) -> dict[str, Any]:
+    turn = turn.plain
     body: dict[str, Any] = {"role": turn.role}
     if turn.name is not None:
         body["name"] = turn.name
@@ -150,7 +148,7 @@ class AnswerReader:
             return None
         if not event.data:
             return None
-        payload = self._load(event.data)
+        payload = load(self._provider, event.data)
         # Before anything else: an error frame may have choices and content beside it.
         self._raise_error(payload, named_error=event.event == "error")
         return self._chunk(payload, "delta")
@@ -171,7 +169,7 @@ class AnswerReader:
         Raises:
             APIError: it is an error, or no answer.
         """
-        payload = self._load(body)
+        payload = load(self._provider, body)
         self._raise_error(payload)
         if not payload.get("choices"):
             raise upstream.broken(self._provider, "sent an answer without choices")
@@ -179,15 +177,6 @@ class AnswerReader:
         if chunk.finish is None:
             chunk.finish = self._finished("stop").finish
         return chunk
-
-    def _load(self, data: bytes) -> dict[str, Any]:
-        try:
-            payload = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise upstream.broken(self._provider, "sent something that is not JSON") from None
-        if not isinstance(payload, dict):
-            raise upstream.broken(self._provider, "sent something that is not a JSON object")
-        return payload
 
     def _raise_error(self, payload: dict[str, Any], *, named_error: bool = False) -> None:
         error = payload.get("error")
@@ -279,18 +268,13 @@ def read_usage(usage: Any) -> Usage | None:
     """Read a `usage` object; None where it is not one."""
     if not isinstance(usage, dict):
         return None
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
+    prompt, completion = child(usage.get("prompt_tokens_details")), child(usage.get("completion_tokens_details"))
     return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        cached_tokens=_count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0,
-        reasoning_tokens=_count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else 0,
+        prompt_tokens=count(usage.get("prompt_tokens")),
+        completion_tokens=count(usage.get("completion_tokens")),
+        cached_tokens=count(prompt.get("cached_tokens")),
+        reasoning_tokens=count(completion.get("reasoning_tokens")),
     )
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
 
 
 def _text_of(content: Any) -> str:

@@ -8,14 +8,15 @@ from typing import Any
 from urllib.parse import quote
 
 from uait.llm import upstream
-from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request
+from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request, without_unsigned
 from uait.llm.dialects.reading import children, first_of, seconds, text
-from uait.llm.http import ProviderHTTP
+from uait.llm.kinds import ProviderKind
 from uait.llm.messages import Chunk, Dialect, GenerateRequest
 from uait.llm.passing import Passed
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities, hands_on, unsupported
-from uait.llm.providers.openai import ask_for_answer
+from uait.llm.providers.base import HTTPProvider
 from uait.llm.recall import Recall
+from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
 
 VERSION = "2023-06-01"
@@ -36,35 +37,22 @@ _CAPABILITIES = (
 )
 
 
-class AnthropicProvider:
-    """One account.
-
-    Args:
-        name: the first part of `name/model`.
-        base_url: what `/v1/messages` is put after.
-        key: sent as `x-api-key`.
-        timeouts: how long it may take.
-    """
+class AnthropicProvider(HTTPProvider):
+    """One account; `base_url` is what `/v1/messages` is put after."""
 
     capabilities = frozenset(_CAPABILITIES)
     dialects: frozenset[Dialect] = frozenset({"anthropic"})
+    own_paths = ("/v1",)
+    reads_thoughts = True
 
-    def __init__(
-        self,
-        name: str,
-        base_url: str,
-        key: str = "",
-        *,
-        timeouts: Timeouts = Timeouts(),
-    ) -> None:
-        self.name = name
-        headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
-        self._http = ProviderHTTP(name, base_url, headers, timeouts)
+    def __init__(self, name: str, base_url: str, key: str = "", *, timeouts: Timeouts = Timeouts()) -> None:
+        super().__init__(name, base_url, key, timeouts=timeouts)
         self._thoughts: Recall[Thoughts] = Recall()
         self._limits: dict[str, int] = {}
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
     async def models(self) -> Sequence[Model]:
         found: list[Model] = []
@@ -115,7 +103,9 @@ class AnthropicProvider:
     def _body(self, request: GenerateRequest) -> tuple[dict[str, Any], Mapping[str, str] | None]:
         """The request's body, and the client's own headers where it is its own words."""
         if request.original is not None and hands_on(self, request):
-            return {**request.original.body, "model": request.model, "stream": request.stream}, request.original.headers
+            body = {**request.original.body, "model": request.model, "stream": request.stream}
+            body["messages"] = without_unsigned(body.get("messages"))
+            return body, request.original.headers
         limit = min(MAX_TOKENS, self._limits.get(request.model, MAX_TOKENS))
         return render_request(self.name, request, self._thoughts, limit), None
 
@@ -125,4 +115,11 @@ class AnthropicProvider:
 
 _COUNTED = frozenset(
     {"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control"}
+)
+
+
+kind = ProviderKind(
+    make=lambda name, settings, key, timeouts: AnthropicProvider(name, settings.base_url, key, timeouts=timeouts),
+    base_url="https://api.anthropic.com",
+    variables={"key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
 )

@@ -10,11 +10,12 @@ from urllib.parse import quote
 from uait.llm import upstream
 from uait.llm.dialects.gemini_upstream import Call, ContentReader, render_request
 from uait.llm.dialects.reading import children, first_of, text, vectors
-from uait.llm.http import ProviderHTTP
+from uait.llm.kinds import ProviderKind
 from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
-from uait.llm.providers.openai import ask_for_answer
+from uait.llm.providers.base import HTTPProvider
 from uait.llm.recall import Recall
+from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
 
 MAX_PAGES = 20
@@ -23,32 +24,20 @@ MAX_PAGES = 20
 _CHAT = tuple(capability for capability in Capability if capability is not Capability.EMBEDDINGS)
 
 
-class GeminiProvider:
-    """One account.
-
-    Args:
-        name: the first part of `name/model`.
-        base_url: what `/v1beta/models` is put after.
-        key: sent as `x-goog-api-key`, never in the address, which others may log.
-        timeouts: how long it may take.
-    """
+class GeminiProvider(HTTPProvider):
+    """One account; `base_url` is what `/v1beta/models` is put after."""
 
     capabilities = frozenset(Capability)
+    own_paths = ("/v1beta", "/v1")
 
-    def __init__(
-        self,
-        name: str,
-        base_url: str,
-        key: str = "",
-        *,
-        timeouts: Timeouts = Timeouts(),
-    ) -> None:
-        self.name = name
-        self._http = ProviderHTTP(name, base_url, {"x-goog-api-key": key} if key else {}, timeouts)
+    def __init__(self, name: str, base_url: str, key: str = "", *, timeouts: Timeouts = Timeouts()) -> None:
+        super().__init__(name, base_url, key, timeouts=timeouts)
         self._calls: Recall[Call] = Recall()
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        # Never in the address, which others may log.
+        return {"x-goog-api-key": key} if key else {}
 
     async def models(self) -> Sequence[Model]:
         found: list[Model] = []
@@ -100,3 +89,10 @@ def _model(item: Mapping[str, Any]) -> Model | None:
         context_length=first_of(item, "inputTokenLimit"),
         owned_by="google",
     )
+
+
+kind = ProviderKind(
+    make=lambda name, settings, key, timeouts: GeminiProvider(name, settings.base_url, key, timeouts=timeouts),
+    base_url="https://generativelanguage.googleapis.com",
+    variables={"key": "GEMINI_API_KEY", "base_url": "GEMINI_BASE_URL"},
+)

@@ -13,10 +13,9 @@ from uait.llm import upstream
 from uait.llm.attachments import read_image
 from uait.llm.dialects.openai_upstream import render_tool
 from uait.llm.dialects.reading import child, children, first_of, load, seconds, text, vectors
-from uait.llm.http import ProviderHTTP
+from uait.llm.kinds import ProviderKind
 from uait.llm.messages import (
     Chunk,
-    FinishReason,
     GenerateRequest,
     Image,
     Message,
@@ -24,13 +23,13 @@ from uait.llm.messages import (
     ToolCallDelta,
     Usage,
     estimate_tokens,
-    memories_message,
 )
 from uait.llm.ndjson import LineParser
+from uait.llm.passing import EventReader
 from uait.llm.provider import Capability, Embeddings, Extras, Model, check_capabilities, unsupported
-from uait.llm.providers.openai import ask_for_answer
+from uait.llm.providers.base import HTTPProvider
 from uait.llm.sse import ServerSentEvent
-from uait.llm.upstream import Timeouts
+from uait.llm.stream import ask_for_answer
 
 _OPTIONS = {
     "top_k": "top_k",
@@ -50,32 +49,12 @@ _CAN = {
 }
 
 
-class OllamaProvider:
-    """One server.
-
-    Args:
-        name: the first part of `name/model`.
-        base_url: what `/api/chat` is put after.
-        key: sent as a bearer token, for a server behind one; none where empty.
-        timeouts: how long it may take.
-    """
+class OllamaProvider(HTTPProvider):
+    """One server; `base_url` is what `/api/chat` is put after."""
 
     capabilities = frozenset(Capability) - {Capability.ATTACHMENTS}
-
-    def __init__(
-        self,
-        name: str,
-        base_url: str,
-        key: str = "",
-        *,
-        timeouts: Timeouts = Timeouts(),
-    ) -> None:
-        self.name = name
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = ProviderHTTP(name, base_url, headers, timeouts)
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
+    own_paths = ("/v1", "/api")
+    reads_thoughts = True
 
     async def models(self) -> Sequence[Model]:
         answer = await self._http.json("GET", "/api/tags")
@@ -112,9 +91,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    messages = request.messages
-    if request.memories:
-        messages = (memories_message(request.memories), *messages)
+    messages = request.turns
     names = {call.id: call.name for turn in messages for call in turn.tool_calls}
     body: dict[str, Any] = {
         "model": request.model,
@@ -152,7 +129,10 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
 
 
 def _render_message(provider: str, turn: Message, names: Mapping[str, str]) -> dict[str, Any]:
+    turn = turn.plain
     body: dict[str, Any] = {"role": turn.role, "content": turn.text}
+    if thinking := "".join(text(thought.get("thinking")) for thought in turn.thoughts):
+        body["thinking"] = thinking
     images = []
     for part in turn.parts:
         if isinstance(part, Image):
@@ -175,19 +155,20 @@ def _render_message(provider: str, turn: Message, names: Mapping[str, str]) -> d
     return body
 
 
-class ChatReader:
-    """Reads one answer, as a stream's lines or as one body; see `AnswerReader` of OpenAI's dialect."""
+class ChatReader(EventReader):
+    """Reads one answer, as a stream's lines or as one body."""
 
     def __init__(self, provider: str) -> None:
-        self.done = False
-        self.finish: FinishReason | None = None
-        self._provider = provider
+        super().__init__(provider)
         self._calls = 0
 
-    def event(self, event: ServerSentEvent) -> Chunk | None:
-        payload = load(self._provider, event.data)
+    def _load(self, data: bytes) -> dict[str, Any]:
+        payload = load(self._provider, data)
         if payload.get("error"):
             raise upstream.from_frame(self._provider, payload["error"])
+        return payload
+
+    def _chunk(self, payload: dict[str, Any]) -> Chunk | None:
         chunk = Chunk()
         self._message(child(payload.get("message")), chunk)
         tokens = payload.get("logprobs")
@@ -203,11 +184,6 @@ class ChatReader:
             chunk.finish = self.finish
             chunk.usage = _usage(payload)
         return chunk if chunk.meaningful or chunk.logprobs else None
-
-    def end(self) -> Chunk | None:
-        if not self.done:
-            raise upstream.broken(self._provider, "ended its answer before it was complete")
-        return None
 
     def whole(self, body: bytes) -> Chunk:
         chunk = self.event(ServerSentEvent(body))
@@ -259,3 +235,9 @@ def _model(item: Mapping[str, Any]) -> Model:
         created=seconds(item.get("modified_at")),
         owned_by="ollama",
     )
+
+
+kind = ProviderKind(
+    make=lambda name, settings, key, timeouts: OllamaProvider(name, settings.base_url, key, timeouts=timeouts),
+    base_url="http://127.0.0.1:11434",
+)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import urlsplit
 
 from uait.llm import upstream
 from uait.llm.dialects.reading import child, children, count, load, text
+from uait.llm.kinds import ProviderKind, ProviderSettings
 from uait.llm.messages import (
     Chunk,
     Dialect,
-    FinishReason,
     GenerateRequest,
     Image,
     Message,
@@ -23,12 +24,13 @@ from uait.llm.messages import (
     ToolCallDelta,
     ToolChoice,
     Usage,
-    memories_message,
 )
-from uait.llm.passing import Passed
-from uait.llm.provider import Extras, check_capabilities, unsupported
-from uait.llm.providers.openai import OpenAIProvider, ask_for_answer
+from uait.llm.passing import EventReader, Passed
+from uait.llm.provider import Extras, Provider, check_capabilities, unsupported
+from uait.llm.providers.openai import OPENAI, OpenAIProvider
+from uait.llm.servers import SERVERS
 from uait.llm.sse import ServerSentEvent
+from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
 
 _PARAMETERS = (
@@ -95,9 +97,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
         BadRequest: it asks for something that the dialect does not have.
     """
     extras = Extras(provider, request)
-    turns = request.messages
-    if request.memories:
-        turns = (memories_message(request.memories), *turns)
+    turns = request.turns
     body: dict[str, Any] = {
         "model": request.model,
         "input": [item for turn in turns for item in _render_turn(provider, turn)],
@@ -132,6 +132,7 @@ def render_request(provider: str, request: GenerateRequest) -> dict[str, Any]:
 
 
 def _render_turn(provider: str, turn: Message) -> list[dict[str, Any]]:
+    turn = turn.plain
     if turn.role == "tool":
         output: Any = turn.text
         if not all(isinstance(part, Text) for part in turn.parts):
@@ -180,36 +181,18 @@ def _render_format(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": wanted.get("type"), **(schema if isinstance(schema, Mapping) else {})}
 
 
-class ResponseReader:
-    """Reads one response, as a stream's events or as one body; see `AnswerReader` of Chat Completions.
-
-    Args:
-        passed: makes the bytes for a client that speaks this dialect itself.
-    """
+class ResponseReader(EventReader):
+    """Reads one response, as a stream's events or as one body."""
 
     def __init__(self, provider: str, passed: Passed | None, *, streamed: bool) -> None:
-        self.done = False
-        self.finish: FinishReason | None = None
-        self._provider = provider
-        self._passed = passed
-        self._streamed = streamed
+        super().__init__(provider, passed, streamed=streamed)
         self._calls: dict[int, int] = {}  # their index of an item -> ours of a call
 
     def event(self, event: ServerSentEvent) -> Chunk | None:
         if event.data.startswith(b"[DONE]"):
             self.done = self.done or self.finish is not None
             return None
-        payload = self._load(event.data)
-        chunk = self._chunk(payload)
-        if self._passed is not None and self._streamed:
-            chunk = chunk or Chunk()
-            chunk.raw = self._passed.event(event)
-        return chunk
-
-    def end(self) -> Chunk | None:
-        if not self.done:
-            raise upstream.broken(self._provider, "ended its answer before it was complete")
-        return None
+        return super().event(event)
 
     def whole(self, body: bytes) -> Chunk:
         payload = self._load(body)
@@ -219,9 +202,7 @@ class ResponseReader:
         for place, item in enumerate(children(payload["output"])):
             self._item(place, item, chunk)
         self._finished(payload, chunk)
-        if self._passed is not None and not self._streamed:
-            chunk.body = self._passed.renamed(body)
-        return chunk
+        return self._with_body(chunk, body)
 
     def _load(self, data: bytes) -> dict[str, Any]:
         payload = load(self._provider, data)
@@ -303,3 +284,15 @@ def _usage(usage: Any) -> Usage | None:
         cached_tokens=count(read.get("cached_tokens")),
         reasoning_tokens=count(thought.get("reasoning_tokens")),
     )
+
+
+def make(name: str, settings: ProviderSettings, key: str, timeouts: Timeouts) -> Provider:
+    """A provider of OpenAI's dialect: the vendor itself, a well-known server by its name, or any other by its address."""
+    base_url = settings.base_url or (SERVERS[name].base_url if name in SERVERS else OPENAI)
+    always = settings.api == "responses"
+    if always or urlsplit(base_url).hostname == urlsplit(OPENAI).hostname:
+        return ResponsesProvider(name, base_url, key, always=always, timeouts=timeouts)
+    return OpenAIProvider(name, base_url, key, timeouts=timeouts)
+
+
+kind = ProviderKind(make=make, variables={"key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"})

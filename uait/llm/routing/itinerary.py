@@ -153,11 +153,24 @@ class Itinerary:
             candidate.provider.cool(key, min(LONGEST_COOL, verdict.cools or 0.0 if wait is None else wait), error)
         if verdict.stale:
             self._environment.stale(candidate.provider.name)
+        if verdict.longer:
+            self._leave_out_shorter(candidate)
         if not verdict.again:
             self._out.add(candidate)
         elif verdict.cools is not None and candidate.provider.key() is not None:
             self._tried.discard(candidate)  # at once, under another of its keys
         return verdict
+
+    def _leave_out_shorter(self, candidate: Candidate) -> None:
+        """The question was too long for `candidate`, and is for whoever is known to read no more."""
+        length = candidate.context_length
+        for other in self.order:
+            if length and other.context_length and other.context_length <= length and other not in self._out:
+                self._out.add(other)
+                if other is not candidate and other not in self._times:
+                    self._skip(
+                        other, f"it reads {other.context_length} tokens, and the question is too long for {length}"
+                    )
 
     @property
     def _allowed(self) -> bool:

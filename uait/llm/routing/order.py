@@ -18,13 +18,14 @@ EXPECTED_COMPLETION = 500
 
 @attrs.frozen(eq=False)
 class Candidate:
-    """A model that a question may be sent to. `name` is the provider's own name of it."""
+    """A model that a question may be sent to. `name` is the provider's own name of it, `context_length` how many tokens it reads, where that is known."""
 
     provider: ProviderHealth
     model: ModelHealth
     name: str
     weight: float = 1.0
     price: Price | None = None
+    context_length: int | None = None
 
     @property
     def address(self) -> str:

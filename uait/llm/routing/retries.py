@@ -25,6 +25,7 @@ class Verdict:
         unhealthy: it speaks against the provider, not only against this question or key.
         cools: seconds that the key is left alone where the provider does not say how long; None where it is not the key's fault.
         stale: the list of models is not what it was.
+        longer: the question is too long for this model; one that reads no more need not be asked.
     """
 
     again: bool = False
@@ -32,6 +33,7 @@ class Verdict:
     unhealthy: bool = False
     cools: float | None = None
     stale: bool = False
+    longer: bool = False
 
 
 THE_QUESTION = Verdict(elsewhere=False)
@@ -46,6 +48,7 @@ TOO_SLOW = Verdict(unhealthy=True)
 VERDICTS: Mapping[str, Verdict] = {
     "UNSUPPORTED_BY_PROVIDER": Verdict(),
     "PAYLOAD_TOO_LARGE": Verdict(),
+    "CONTEXT_LENGTH_EXCEEDED": Verdict(longer=True),
     "MODEL_NOT_FOUND": Verdict(stale=True),
     "RATE_LIMITED": Verdict(again=True, cools=KEY_PAUSE),
     "INSUFFICIENT_QUOTA": Verdict(again=True, cools=DEAD_KEY_PAUSE),

@@ -13,7 +13,7 @@ import trio
 from uait.errors import APIError, DeadlineExceeded
 from uait.llm import upstream
 from uait.llm.messages import Chunk, Collected, GenerateRequest, Usage, estimate_prompt_tokens, message
-from uait.llm.provider import Provider
+from uait.llm.provider import Provider, left_out
 from uait.llm.routing.health import Call
 from uait.llm.routing.itinerary import Environment, Itinerary, Plan, copy_error
 from uait.llm.routing.leg import Leg, Stage, Work, own_failure
@@ -236,6 +236,8 @@ class Routed:
         else:
             why = "retry" if self._way.asked_before(candidate) else "fallback"
         attempt = Attempt(candidate.address, why, trio.current_time() - self._zero)
+        if self._question is not None:
+            attempt.left_out = left_out(call.key.provider, self._question)
         self.trace.attempts.append(attempt)
         leg = Leg(candidate, call, self._work or self._stream, attempt, self._watch, self._zero)
         self._legs.append(leg)

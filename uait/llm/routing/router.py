@@ -86,7 +86,8 @@ class Router:
             model = self._health.model(place.target.address)
             provider = self._health.provider(name, place.keys)
             price = self._price(model.address)
-            candidates.append(Candidate(provider, model, place.target.model, policy.weight(place.n), price))
+            weight = policy.weight(place.n)
+            candidates.append(Candidate(provider, model, place.target.model, weight, price, place.context_length))
         return Plan(address or "auto", found.route, policy, tuple(candidates))
 
     def ask(

@@ -25,6 +25,7 @@ class Attempt:
         ended: when it was over; None while it is going on.
         outcome: "running", "answered", "failed", "lost" (another one was quicker), or "left" (nobody waited any more).
         error, message: why it failed.
+        left_out: what of the conversation it was not told, see `uait.llm.provider.left_out`.
         usage: what it used, where it is known or can be guessed.
         cost: of that; None where there is no price.
     """
@@ -40,6 +41,7 @@ class Attempt:
     message: str | None = None
     usage: Usage | None = None
     cost: float | None = None
+    left_out: list[str] = attrs.field(factory=list)
 
     def fail(self, error: APIError) -> None:
         self.outcome, self.error, self.message = "failed", error.error_code, error.text[:SAID]

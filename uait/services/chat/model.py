@@ -11,7 +11,7 @@ import attrs
 from attrs import validators
 
 from uait.llm.catalog import ListedModel, ProviderStatus
-from uait.llm.find import ProviderSettings
+from uait.llm.kinds import ProviderSettings
 from uait.llm.routing import Price, RouteSettings, RoutingSettings, Trace
 from uait.web import Paging, decode_cursor
 

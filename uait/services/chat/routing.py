@@ -29,6 +29,7 @@ def route_headers(asked: Asked, seconds: float | None = None) -> dict[str, str]:
     if seconds is None:
         seconds = current_exchange().age
     provider = asked.address.partition("/")[0]
+    left_out = asked.trace.attempts[-1].left_out if asked.trace.attempts else []
     return {
         "X-Route-Provider": _printable(provider),
         "X-Route-Model": _printable(asked.address),
@@ -36,6 +37,7 @@ def route_headers(asked: Asked, seconds: float | None = None) -> dict[str, str]:
         "X-Route-Upstream-Ms": f"{upstream * 1000:.1f}",
         "X-Route-Added-Ms": f"{max(0.0, seconds - upstream) * 1000:.1f}",
         "X-Route-Trace": asked.trace.id,
+        **({"X-Route-Left-Out": ", ".join(left_out)} if left_out else {}),
     }
 
 

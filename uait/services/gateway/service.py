@@ -8,7 +8,7 @@ import attrs
 from quart import Response
 
 from uait.kernel.service import Context, service
-from uait.llm.dialects import anthropic, openai_chat
+from uait.llm.dialects import anthropic, openai_chat, openai_responses
 from uait.server.asgi import ASGIApp
 from uait.services.gateway import console
 from uait.services.gateway.cors import CORS
@@ -65,6 +65,7 @@ async def gateway(ctx: Context) -> ASGIApp:
 
     app.mount("/api", proxy.api, strip=False)
     app.mount("/v1", proxy.to("chat", farewell=openai_chat.render_stream_error), strip=False)
+    app.mount("/v1/responses", proxy.to("chat", farewell=openai_responses.render_stream_error), strip=False)
     app.mount("/v1/messages", proxy.to("chat", farewell=anthropic.render_stream_error), strip=False)
     app.mount("/ws", proxy.to("hub"), strip=False)
     app.errors_for("/v1", openai_chat.render_error)
