@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,28 +16,10 @@ import attrs
 import httpx
 import pytest
 import trio
+from ports import free_ports
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 SERVICES = ("gateway", "orchestrator", "chat", "memory", "hub", "discovery")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free on both loopback addresses a moment ago."""
-    sockets: list[socket.socket] = []
-    ports: list[int] = []
-    try:
-        while len(ports) < count:
-            v4 = socket.create_server(("127.0.0.1", 0))
-            sockets.append(v4)
-            try:
-                sockets.append(socket.create_server(("::1", v4.getsockname()[1]), family=socket.AF_INET6))
-            except OSError:
-                continue
-            ports.append(v4.getsockname()[1])
-    finally:
-        for sock in sockets:
-            sock.close()
-    return ports
 
 
 @attrs.define
