@@ -54,6 +54,7 @@ class Exchange:
         "_boundary",
         "_draining",
         "_endless",
+        "_last",
         "_receive",
         "_send",
         "_silent",
@@ -65,6 +66,7 @@ class Exchange:
         "ended",
         "farewell",
         "is_event_stream",
+        "last_events",
         "left",
         "match",
         "mounted",
@@ -101,10 +103,12 @@ class Exchange:
         self.verdict: APIError | None = None
         self.is_event_stream = False
         self.farewell: Farewell | None = None
+        self.last_events: tuple[bytes, ...] = ()  # what an event begins with after which none may follow
         self._endless = scope["type"] == "websocket"
         self._draining = False
         self._silent = scope.get("method") == "HEAD"
         self._boundary = True
+        self._last = b""
         self._whole = True
         self._receive = receive
         self._send = send
@@ -179,6 +183,7 @@ class Exchange:
                 self.sent += len(body)
                 if self.is_event_stream:
                     self._boundary = body.endswith(BOUNDARIES)
+                    self._last = body
         elif kind == "http.response.start":
             # Where it is cancelled already, nothing has begun: the client can still be told why.
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -245,8 +250,12 @@ class Exchange:
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
             await self.send({"type": "http.response.body", "body": body, "more_body": False})
         elif self.is_event_stream and self._boundary:
-            body = self.farewell(error) if self.farewell else error_event(error, self.request_id)
-            await self.send({"type": "http.response.body", "body": body, "more_body": False})
+            await self.send({"type": "http.response.body", "body": self._last_words(error), "more_body": False})
+
+    def _last_words(self, error: APIError) -> bytes:
+        if self.last_events and _last_event(self._last).startswith(self.last_events):
+            return b""  # everything was said; only the end of the body was missing
+        return self.farewell(error) if self.farewell else error_event(error, self.request_id)
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Answer a WebSocket's handshake with something else than a WebSocket, as well as the server can."""
@@ -274,6 +283,11 @@ class Exchange:
         for name, value in error.headers.items():
             headers.append((name.lower().encode("latin-1"), value.encode("latin-1", "replace")))
         return error.http_status, headers, body
+
+
+def _last_event(body: bytes) -> bytes:
+    """The last event that ends with `body`."""
+    return body.rstrip(b"\r\n").replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
 
 
 def _reason(error: APIError) -> str:

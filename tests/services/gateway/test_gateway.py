@@ -309,6 +309,33 @@ async def test_a_stream_that_is_cut_off_ends_in_the_dialect_of_the_path(run_serv
     assert b"ran out of time" in response.content
 
 
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/v1/chat/completions", b'data: {"choices":[]}\n\ndata: [DONE]\n\n'),
+        ("/v1/responses", b"event: response.completed\ndata: {}\n\n"),
+        ("/v1/responses", b"event: error\ndata: {}\n\n"),
+        ("/v1/messages", b"event: message_stop\r\ndata: {}\r\n\r\n"),
+    ],
+)
+async def test_a_stream_that_has_said_everything_is_not_given_further_last_words(run_service, service, path, last):
+    """As where a stop cuts off the service and the gateway at once."""
+
+    async def stream(scope, receive, send):
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": True})
+        await trio.sleep_forever()
+
+    chat = service("chat")
+    chat.answers[path] = stream
+    async with run_service(gateway, chat=chat) as client:
+        with trio.fail_after(SOON):
+            response = await client.post(path, headers={"X-Request-Timeout-Ms": "100"})
+    assert response.content == b"data: 1\n\n" + last
+
+
 # Services that are elsewhere, or down
 
 

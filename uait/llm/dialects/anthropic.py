@@ -193,6 +193,10 @@ def render_error(error: APIError, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
+LAST_EVENTS = (b"event: message_stop", b"event: error")
+"""What the last event of a stream begins with."""
+
+
 def render_stream_error(error: APIError) -> bytes:
     """The last event of a stream that an error ends."""
     return b"event: error\ndata: " + orjson.dumps(render_error(error, "")) + b"\n\n"

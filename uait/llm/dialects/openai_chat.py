@@ -284,6 +284,10 @@ def render_error(error: APIError, request_id: str) -> dict[str, Any]:
     }
 
 
+LAST_EVENTS = (DONE.strip(),)
+"""What the last event of a stream begins with."""
+
+
 def render_stream_error(error: APIError) -> bytes:
     """The last event of a stream that an error ends."""
     return b"data: " + orjson.dumps(render_error(error, "")) + b"\n\n" + DONE

@@ -364,6 +364,12 @@ class ResponseWriter:
         return b"event: %b\ndata: %b\n\n" % (type.encode(), data)
 
 
+LAST_EVENTS = tuple(
+    b"event: " + name for name in (b"response.completed", b"response.incomplete", b"response.failed", b"error")
+)
+"""What the last event of a stream begins with."""
+
+
 def render_stream_error(error: APIError) -> bytes:
     """The last event of a stream that an error ends, for whoever hands it on and does not know the response."""
     data = {"type": "error", "code": error.error_code.lower(), "message": error.text, "param": None}

@@ -44,11 +44,12 @@ class Proxy:
             text = f"{error.text.rstrip('.')}; GET /api/v1/services lists those that there are."
             raise NotFound(text, code=error.error_code) from None
 
-    def to(self, service: str, farewell: Farewell | None = None) -> ASGIApp:
-        """Everything, to one service, the path unchanged. `farewell` ends an event stream that is cut off here, in the dialect spoken there."""
+    def to(self, service: str, farewell: Farewell | None = None, last_events: tuple[bytes, ...] = ()) -> ASGIApp:
+        """Everything, to one service, the path unchanged. `farewell` ends an event stream that is cut off here, in the dialect spoken there, unless one of its `last_events` has come already."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[EXCHANGE].farewell = farewell
+            exchange = scope[EXCHANGE]
+            exchange.farewell, exchange.last_events = farewell, last_events
             await self._client(service).asgi(scope, receive, send)
 
         return app

@@ -64,9 +64,13 @@ async def gateway(ctx: Context) -> ASGIApp:
         )
 
     app.mount("/api", proxy.api, strip=False)
-    app.mount("/v1", proxy.to("chat", farewell=openai_chat.render_stream_error), strip=False)
-    app.mount("/v1/responses", proxy.to("chat", farewell=openai_responses.render_stream_error), strip=False)
-    app.mount("/v1/messages", proxy.to("chat", farewell=anthropic.render_stream_error), strip=False)
+    app.mount("/v1", proxy.to("chat", openai_chat.render_stream_error, openai_chat.LAST_EVENTS), strip=False)
+    app.mount(
+        "/v1/responses",
+        proxy.to("chat", openai_responses.render_stream_error, openai_responses.LAST_EVENTS),
+        strip=False,
+    )
+    app.mount("/v1/messages", proxy.to("chat", anthropic.render_stream_error, anthropic.LAST_EVENTS), strip=False)
     app.mount("/ws", proxy.to("hub"), strip=False)
     app.errors_for("/v1", openai_chat.render_error)
     app.errors_for("/v1/messages", anthropic.render_error)
