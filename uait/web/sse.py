@@ -67,6 +67,7 @@ def event_stream(
     ping: float = 15.0,
     headers: Mapping[str, str] | None = None,
     farewell: Farewell | None = None,
+    last_events: tuple[bytes, ...] = (),
 ) -> TrioResponse:
     """Answer with server-sent events.
 
@@ -79,9 +80,10 @@ def event_stream(
         ping: seconds of silence after which a comment is sent, so that proxies keep the connection.
         headers: further ones.
         farewell: gives the last bytes from the error, where a dialect has its own way; else an event named `error` with our error body.
+        last_events: what an event begins with after which there are no last words, for everything was said.
     """
     exchange = current_exchange()
-    exchange.farewell = farewell
+    exchange.farewell, exchange.last_events = farewell, last_events
     if endless:
         exchange.never_ends()
     response = TrioResponse(_Stream(events, ping, exchange), content_type="text/event-stream")

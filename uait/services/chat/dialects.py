@@ -86,13 +86,14 @@ class Answering:
         self,
         question: GenerateRequest,
         render: Callable[[str], Stream],
+        last_events: tuple[bytes, ...],
         farewell: Callable[[APIError], bytes] | None = None,
     ) -> Response:
         """Ask; the answer as an event stream. A provider's refusal is raised before the stream begins.
 
         Args:
             render: makes the renderer from the name of the model to answer with.
-            farewell: see `event_stream`.
+            last_events, farewell: see `event_stream`.
         """
         asked = await self._ask(question, whole=False)
         events = _Events(asked, question)
@@ -105,7 +106,8 @@ class Answering:
             if isinstance(error, APIError):
                 label(error, asked)
             raise
-        return event_stream(events, headers=headers, farewell=farewell or getattr(stream, "failed", None))
+        last_words = farewell or getattr(stream, "failed", None)
+        return event_stream(events, headers=headers, farewell=last_words, last_events=last_events)
 
 
 class _Events:
@@ -196,6 +198,7 @@ def add_dialects(app: App, catalog: Catalog, router: Router) -> None:
             return await answering.stream(
                 asked.question,
                 lambda model: openai_chat.ChatStream(model, include_usage=asked.include_usage),
+                openai_chat.LAST_EVENTS,
                 openai_chat.render_stream_error,
             )
         return await answering.whole(asked.question, openai_chat.render_answer)
@@ -206,7 +209,11 @@ def add_dialects(app: App, catalog: Catalog, router: Router) -> None:
         """OpenAI's Responses, without storage."""
         asked = openai_responses.parse_request(await json_body())
         if asked.question.stream:
-            return await answering.stream(asked.question, lambda model: openai_responses.ResponseWriter(asked, model))
+            return await answering.stream(
+                asked.question,
+                lambda model: openai_responses.ResponseWriter(asked, model),
+                openai_responses.LAST_EVENTS,
+            )
         return await answering.whole(
             asked.question,
             lambda answer, usage, model: openai_responses.ResponseWriter(asked, model).answer(answer, usage),
@@ -220,7 +227,10 @@ def add_dialects(app: App, catalog: Catalog, router: Router) -> None:
         if question.stream:
             tokens = estimate_prompt_tokens(question.messages, question.tools)
             return await answering.stream(
-                question, lambda model: anthropic.MessageStream(model, tokens), anthropic.render_stream_error
+                question,
+                lambda model: anthropic.MessageStream(model, tokens),
+                anthropic.LAST_EVENTS,
+                anthropic.render_stream_error,
             )
         return await answering.whole(question, anthropic.render_answer)
 

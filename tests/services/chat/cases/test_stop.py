@@ -34,3 +34,4 @@ async def test_case_40_a_stop_in_the_middle_of_it(run: Any, upstream: Upstream, 
     for said in ends:
         assert said.error, said
         assert said.ended, said
+        assert not said.after, said
