@@ -48,8 +48,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The quick tests, two at a time: many of them wait for a deadline."""
-    pytest(session, "-n", "2", "--dist", "loadgroup")
+    """The quick tests, three at a time: many of them wait for a deadline."""
+    pytest(session, "-n", "3", "--dist", "loadgroup")
 
 
 @nox.session(python=BOTH_LINES)
