@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,26 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", settings.default, deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--share",
+        action="store_true",
+        help="of the tests marked `shared`, run one half on Python 3.13 and later and the other half before: for whoever runs both",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--share"):
+        return
+    mine = sys.version_info >= (3, 13)
+
+    def elsewhere(item: pytest.Item) -> bool:
+        return item.get_closest_marker("shared") is not None and zlib.crc32(item.nodeid.encode()) % 2 != mine
+
+    config.hook.pytest_deselected(items=[item for item in items if elsewhere(item)])
+    items[:] = [item for item in items if not elsewhere(item)]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

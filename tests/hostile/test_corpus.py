@@ -21,7 +21,7 @@ LIMITS = {
 
 
 def marked(case: Case) -> object:
-    return pytest.param(case, id=case.name, marks=() if case.quick else pytest.mark.hostile)
+    return pytest.param(case, id=case.name, marks=() if case.quick else (pytest.mark.hostile, pytest.mark.shared))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.shared]
 
 SERVICES = ("gateway", "orchestrator", "chat", "memory", "hub", "discovery")
 

@@ -381,6 +381,7 @@ def test_schemas_of_odd_types() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.shared
 @pytest.mark.parametrize("keys", [{}, {"ann": "key"}], ids=["local", "keys"])
 async def test_schemathesis_finds_nothing(make_app: Any, tmp_path: Path, keys: dict[str, str]) -> None:
     pytest.importorskip("schemathesis")
