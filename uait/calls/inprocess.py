@@ -109,9 +109,8 @@ class Exchange:
             await self._close_body()
             if self._limit is None:
                 self._writer.close()
-            self.scope.pop(
-                VOUCH, None
-            )  # it is this object, and such a ring keeps its memory until the garbage collector comes by
+            # It is this object, and such a ring keeps its memory until the garbage collector comes by.
+            self.scope.pop(VOUCH, None)
             self._started.set()
             self._ended.set()
 

@@ -6,6 +6,7 @@ What passes is read all the same: for usage, for errors, and for what servers of
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,7 @@ class Passed:
         return data.replace(self._theirs, self._ours, 1)
 
 
-class EventReader:
+class EventReader(ABC):
     """Reads one answer of a dialect whose last event says that it is the last one; see `Reader`.
 
     Args:
@@ -83,13 +84,13 @@ class EventReader:
             raise upstream.broken(self._provider, "ended its answer before it was complete")
         return None
 
+    @abstractmethod
     def _load(self, data: bytes) -> dict[str, Any]:
         """An event's or a body's object. Raises where it is an error, or cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _chunk(self, payload: dict[str, Any]) -> Chunk | None:
         """What one event says; sets `finish` and `done`."""
-        raise NotImplementedError
 
     def _with_body(self, chunk: Chunk, body: bytes) -> Chunk:
         """A whole answer, with the bytes for a client that wants it whole."""

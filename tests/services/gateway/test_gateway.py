@@ -284,6 +284,19 @@ async def test_an_error_of_the_gateway_itself_is_in_the_dialect_of_the_path(run_
         assert told["error"].keys() == error["error"]
 
 
+def unended(*pieces):
+    """An event stream of which nothing comes after these pieces, not even its end."""
+
+    async def stream(scope, receive, send):
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await trio.sleep_forever()
+
+    return stream
+
+
 @pytest.mark.parametrize(
     ("path", "last"),
     [
@@ -293,14 +306,8 @@ async def test_an_error_of_the_gateway_itself_is_in_the_dialect_of_the_path(run_
     ],
 )
 async def test_a_stream_that_is_cut_off_ends_in_the_dialect_of_the_path(run_service, service, path, last):
-    async def stream(scope, receive, send):
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
-        await trio.sleep_forever()
-
     chat = service("chat")
-    chat.answers[path if path.startswith("/v1") else "/chat"] = stream
+    chat.answers[path if path.startswith("/v1") else "/chat"] = unended(b"data: 1\n\n")
     async with run_service(gateway, chat=chat) as client:
         with trio.fail_after(SOON):
             response = await client.post(path, headers={"X-Request-Timeout-Ms": "100"})
@@ -320,16 +327,8 @@ async def test_a_stream_that_is_cut_off_ends_in_the_dialect_of_the_path(run_serv
 )
 async def test_a_stream_that_has_said_everything_is_not_given_further_last_words(run_service, service, path, last):
     """As where a stop cuts off the service and the gateway at once."""
-
-    async def stream(scope, receive, send):
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
-        await send({"type": "http.response.body", "body": last, "more_body": True})
-        await trio.sleep_forever()
-
     chat = service("chat")
-    chat.answers[path] = stream
+    chat.answers[path] = unended(b"data: 1\n\n", last)
     async with run_service(gateway, chat=chat) as client:
         with trio.fail_after(SOON):
             response = await client.post(path, headers={"X-Request-Timeout-Ms": "100"})

@@ -131,9 +131,8 @@ class Generations:
         if request.conversation_id is None:
             opening = make_opening(user_id, request.message, **said)
             turn = opening.turn
-            if (
-                request.background
-            ):  # it goes on when its client has left at once: who looks for it then shall see the question
+            if request.background:
+                # It goes on when its client has left at once: who looks for it then shall see the question.
                 await self._store.add_opening(opening)
                 opening = None
         else:

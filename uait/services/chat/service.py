@@ -35,7 +35,8 @@ from uait.services.chat.model import (
 )
 from uait.services.chat.ports import OwnPorts
 from uait.services.chat.routing import add_routing, label, route_headers
-from uait.services.chat.store import MIGRATIONS, ChatStore
+from uait.services.chat.schema import MIGRATIONS
+from uait.services.chat.store import ChatStore
 from uait.services.chat.usage import UsageRecorder
 from uait.services.chat.viewing import View, resume
 from uait.services.chat.websocket import Socket

@@ -24,6 +24,7 @@ from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.filter_schema import describe_filters
 from uait.services.memory.forget import Everything, ForgetReport, ForgetRequest, Forgetter
 from uait.services.memory.history import MemoryHistory
+from uait.services.memory.importing import Import, ImportQuery, ImportReport
 from uait.services.memory.model import (
     AsOf,
     ConversationContext,
@@ -37,7 +38,7 @@ from uait.services.memory.model import (
     NewMemory,
     StoredMemory,
 )
-from uait.services.memory.portable import Export, ExportQuery, Import, ImportQuery, ImportReport
+from uait.services.memory.portable import Export, ExportQuery
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
 from uait.services.memory.selftest import SelfTest, SelfTestReport, try_questions
