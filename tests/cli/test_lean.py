@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import subprocess
 import sys
 
@@ -26,6 +27,8 @@ def run(code: str) -> str:
 
 def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
     wanted = (
+        "h2",
+        "multiprocessing",
         "rich",
         "pygments",
         "hypercorn.protocol",
@@ -45,6 +48,8 @@ def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
         "from hypercorn.trio import worker_serve; print(worker_serve.__module__)",
         "import hypercorn.trio.run; print(hypercorn.trio.__name__)",
         "from uait.server.hypercorn import HypercornConnections; print('hypercorn.trio')",
+        "from hypercorn.typing import ConnectionState, HTTPScope; import hypercorn.typing; print(hypercorn.typing.WebsocketScope and 'hypercorn.trio')",
+        "import hypercorn.typing, typing; assert hypercorn.typing.Event is not typing.Any; import h2.events; print('hypercorn.trio')",
         "import pdb; pdb.Pdb; import pdb; print(pdb.Pdb.__module__)",
         "import click.testing; print(click.testing.pdb.Pdb.__module__)",
         "import httpx._main; print(httpx._main.main.name and 'hypercorn.trio')",
@@ -52,6 +57,19 @@ def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
 )
 def test_who_wants_them_has_them(code: str) -> None:
     assert run(code) in ("hypercorn.trio", "hypercorn.trio.run", "uait.cli.lean", "pdb")
+
+
+def test_what_attrs_writes_is_not_kept() -> None:
+    code = """
+import linecache, traceback
+print([name for name in linecache.cache if "uait.kernel" in name])
+try:
+    1 / 0
+except ZeroDivisionError:
+    traceback.print_exc()
+"""
+    assert run(code) == "[]"
+    assert linecache.cache  # in this process nothing is touched
 
 
 def test_quart_can_serve_by_itself() -> None:

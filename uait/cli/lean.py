@@ -6,6 +6,7 @@ A tenth of the time to the first answer, and megabytes. Only `python -m uait` do
 from __future__ import annotations
 
 import gc
+import linecache
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,26 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-_LATER = ("hypercorn.asyncio", "hypercorn.trio", "pdb")
-"""For the sake of `app.run()`, Quart and quart-trio take `serve` from the first two, and with it all of hypercorn. Its test client brings click's, and that the debugger."""
+_LATER = ("hypercorn.asyncio", "hypercorn.trio", "hypercorn.typing", "pdb")
+"""For the sake of `app.run()`, Quart and quart-trio take `serve` from the first two, and with it all of hypercorn. From the third they take names for annotations, which brings HTTP/2. Its test client brings click's, and that the debugger."""
+
+_ONLY_FOR_ANNOTATIONS = ("Callable", "Scope", "Event")
+"""How the names end that are taken from `hypercorn.typing`."""
 
 YOUNG = 10_000
 """New objects between two looks at them: a few requests' worth, where the default is less than one's."""
 
 
+class _Sources(dict[str, Any]):
+    """Does not keep what attrs writes for each of its classes, a megabyte in all, which only a debugger would show."""
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        return default if key.startswith("<attrs generated") else super().setdefault(key, default)
+
+
 def leave_out_what_is_not_needed() -> None:
     """Before anything else is imported. Idempotent."""
+    linecache.cache = _Sources(linecache.cache)
     if "httpx" not in sys.modules:
         # httpx does without its command line where click, rich or pygments are not installed.
         sys.modules["httpx._main"] = None  # type: ignore[assignment]
@@ -65,6 +77,8 @@ class _Later(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if self.__name__ == "hypercorn.typing" and name.endswith(_ONLY_FOR_ANNOTATIONS) and name != "Event":
+            return Any
         return getattr(_loaded(self.__name__), name)
 
 

@@ -20,6 +20,9 @@ class Server:
     key_variable: str
 
 
+OPENAI = "https://api.openai.com/v1"
+"""The vendor itself."""
+
 SERVERS: Mapping[str, Server] = {
     "openrouter": Server("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     "groq": Server("https://api.groq.com/openai/v1", "GROQ_API_KEY"),

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from uait.llm import upstream
 from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts, render_request, without_unsigned
 from uait.llm.dialects.reading import children, first_of, seconds, text
-from uait.llm.kinds import ProviderKind
 from uait.llm.messages import Chunk, Dialect, GenerateRequest
 from uait.llm.passing import Passed
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities, hands_on, unsupported
@@ -115,11 +114,4 @@ class AnthropicProvider(HTTPProvider):
 
 _COUNTED = frozenset(
     {"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control"}
-)
-
-
-kind = ProviderKind(
-    make=lambda name, settings, key, timeouts: AnthropicProvider(name, settings.base_url, key, timeouts=timeouts),
-    base_url="https://api.anthropic.com",
-    variables={"key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
 )

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from uait.llm import upstream
 from uait.llm.dialects.gemini_upstream import Call, ContentReader, render_request
 from uait.llm.dialects.reading import children, first_of, text, vectors
-from uait.llm.kinds import ProviderKind
 from uait.llm.messages import Chunk, GenerateRequest, Usage, estimate_tokens
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities
 from uait.llm.providers.base import HTTPProvider
@@ -89,10 +88,3 @@ def _model(item: Mapping[str, Any]) -> Model | None:
         context_length=first_of(item, "inputTokenLimit"),
         owned_by="google",
     )
-
-
-kind = ProviderKind(
-    make=lambda name, settings, key, timeouts: GeminiProvider(name, settings.base_url, key, timeouts=timeouts),
-    base_url="https://generativelanguage.googleapis.com",
-    variables={"key": "GEMINI_API_KEY", "base_url": "GEMINI_BASE_URL"},
-)

@@ -13,7 +13,6 @@ from uait.llm import upstream
 from uait.llm.attachments import read_image
 from uait.llm.dialects.openai_upstream import render_tool
 from uait.llm.dialects.reading import child, children, first_of, load, seconds, text, vectors
-from uait.llm.kinds import ProviderKind
 from uait.llm.messages import (
     Chunk,
     GenerateRequest,
@@ -235,9 +234,3 @@ def _model(item: Mapping[str, Any]) -> Model:
         created=seconds(item.get("modified_at")),
         owned_by="ollama",
     )
-
-
-kind = ProviderKind(
-    make=lambda name, settings, key, timeouts: OllamaProvider(name, settings.base_url, key, timeouts=timeouts),
-    base_url="http://127.0.0.1:11434",
-)

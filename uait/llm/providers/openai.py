@@ -15,10 +15,9 @@ from uait.llm.messages import Chunk, Dialect, GenerateRequest, Usage, estimate_t
 from uait.llm.passing import pass_chat
 from uait.llm.provider import Capability, Embeddings, Model, check_capabilities, hands_on
 from uait.llm.providers.base import HTTPProvider
+from uait.llm.servers import OPENAI
 from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
-
-OPENAI = "https://api.openai.com/v1"
 
 _NO_CHAT = ("embed", "whisper", "tts", "dall-e", "moderation", "transcribe", "rerank", "image", "sora", "realtime")
 """Words in the names of models that do not chat; the list says nothing of it."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from urllib.parse import urlsplit
 
 from uait.llm import upstream
 from uait.llm.dialects.reading import child, children, count, load, text
-from uait.llm.kinds import ProviderKind, ProviderSettings
 from uait.llm.messages import (
     Chunk,
     Dialect,
@@ -26,9 +24,8 @@ from uait.llm.messages import (
     Usage,
 )
 from uait.llm.passing import EventReader, Passed
-from uait.llm.provider import Extras, Provider, check_capabilities, unsupported
-from uait.llm.providers.openai import OPENAI, OpenAIProvider
-from uait.llm.servers import SERVERS
+from uait.llm.provider import Extras, check_capabilities, unsupported
+from uait.llm.providers.openai import OpenAIProvider
 from uait.llm.sse import ServerSentEvent
 from uait.llm.stream import ask_for_answer
 from uait.llm.upstream import Timeouts
@@ -284,15 +281,3 @@ def _usage(usage: Any) -> Usage | None:
         cached_tokens=count(read.get("cached_tokens")),
         reasoning_tokens=count(thought.get("reasoning_tokens")),
     )
-
-
-def make(name: str, settings: ProviderSettings, key: str, timeouts: Timeouts) -> Provider:
-    """A provider of OpenAI's dialect: the vendor itself, a well-known server by its name, or any other by its address."""
-    base_url = settings.base_url or (SERVERS[name].base_url if name in SERVERS else OPENAI)
-    always = settings.api == "responses"
-    if always or urlsplit(base_url).hostname == urlsplit(OPENAI).hostname:
-        return ResponsesProvider(name, base_url, key, always=always, timeouts=timeouts)
-    return OpenAIProvider(name, base_url, key, timeouts=timeouts)
-
-
-kind = ProviderKind(make=make, variables={"key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"})
