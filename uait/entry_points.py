@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import attrs
@@ -52,16 +56,9 @@ def declared(group: str, cls: type[D], clash: str) -> list[D]:
         clash: the problem of a name that two declare, with `{who}` and `{name}` in it.
     """
     by_name: dict[str, list[D]] = {}
-    found = importlib.metadata.entry_points(group=group)
     declarations = [
-        cls(
-            name=point.name,
-            value=point.value,
-            distribution=point.dist.name if point.dist else "",
-            version=point.dist.version if point.dist else "",
-            builtin=point.dist is not None and point.dist.name == DISTRIBUTION,
-        )
-        for point in found
+        cls(name=name, value=value, distribution=who, version=version, builtin=who == DISTRIBUTION)
+        for name, value, who, version in _installed(group, tuple(_stamp(path) for path in sys.path))
     ]
     for each in dict.fromkeys(declarations):  # the same one can be on sys.path twice, installed and as a checkout
         by_name.setdefault(each.name, []).append(each)
@@ -74,6 +71,26 @@ def declared(group: str, cls: type[D], clash: str) -> list[D]:
             chosen = attrs.evolve(chosen, problem=clash.format(who=who, name=name))
         result.append(chosen)
     return result
+
+
+def _stamp(path: str) -> tuple[str, int]:
+    """A part of sys.path and its time, which changes with whatever is installed there."""
+    try:
+        return path, os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return path, 0
+
+
+@lru_cache(maxsize=8)
+def _installed(group: str, paths: tuple[tuple[str, int], ...]) -> Sequence[tuple[str, str, str, str]]:
+    """Name and value of each entry point, and its distribution's name and version. All of what is installed is read for it, so it is remembered as long as `paths` are what they were."""
+    read: dict[int, tuple[str, str]] = {}  # once for each: name and version are in one file with the whole of a README
+    found = []
+    for point in importlib.metadata.entry_points(group=group):
+        if id(point.dist) not in read:
+            read[id(point.dist)] = (point.dist.name, point.dist.version) if point.dist else ("", "")
+        found.append((point.name, point.value, *read[id(point.dist)]))
+    return found
 
 
 def declared_providers() -> list[Declaration]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from uait.entry_points import _installed
 from uait.errors import PluginError, SettingsError
 from uait.kernel.plugins import Plugin, discover, in_order, load, load_all, select
 from uait.kernel.service import API_VERSION, Context, ServiceSpec, service
@@ -57,6 +59,33 @@ def test_discovery_imports_nothing(install: Any) -> None:
 
     assert plugin.origin == "acme-weather 1.0"
     assert "acme_weather" not in sys.modules
+
+
+def test_a_distribution_says_who_it_is_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = importlib.metadata.Distribution.name.fget
+    assert original is not None
+
+    def name(self: importlib.metadata.Distribution) -> str:
+        asked.append(original(self))
+        return asked[-1]
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "name", property(name))
+    _installed.cache_clear()
+    assert len(discover()) >= 6
+    assert asked.count("uait") == 1
+    discover()
+    assert asked.count("uait") == 1
+
+
+def test_what_is_installed_while_the_process_runs_is_found(install: Any, tmp_path: Path) -> None:
+    install("acme-one", "1.0", {"one": "acme_one:one"})
+    assert {"one"} <= {plugin.name for plugin in discover()}
+    info = tmp_path / "acme-one" / "acme_two-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-two\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[uait.services]\ntwo = acme_two:two\n")
+    assert {"one", "two"} <= {plugin.name for plugin in discover()}
 
 
 def test_a_good_one_loads_with_the_name_and_version_of_its_entry_point(install: Any) -> None:

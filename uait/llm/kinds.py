@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -27,7 +25,7 @@ _log = logging.getLogger("uait.llm")
 
 
 def _known(instance: Any, attribute: Any, value: str) -> None:
-    names = [each.name for each in declarations()]
+    names = [each.name for each in declared_providers()]
     if value not in names:
         raise ValueError(f"must be one of {', '.join(map(repr, names))}, not {value!r}")
 
@@ -81,16 +79,6 @@ class ProviderKind:
     api: int = API_VERSION
 
 
-def declarations() -> Sequence[Declaration]:
-    """See `declared_providers`, which is asked again where something else can be imported."""
-    return _declarations(tuple(sys.path))
-
-
-@lru_cache(maxsize=4)
-def _declarations(path: tuple[str, ...]) -> Sequence[Declaration]:
-    return tuple(declared_providers())
-
-
 def load_kind(declaration: Declaration) -> ProviderKind:
     """Import a kind and check it.
 
@@ -116,7 +104,7 @@ class Kinds:
     """The kinds there are, each loaded in isolation when it is first asked for."""
 
     def __init__(self, found: Sequence[Declaration] | None = None) -> None:
-        self._found = {each.name: each for each in (declarations() if found is None else found)}
+        self._found = {each.name: each for each in (declared_providers() if found is None else found)}
         self._loaded: dict[str, ProviderKind | None] = {}
 
     def names(self, *, builtin: bool) -> Iterator[str]:

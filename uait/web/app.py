@@ -25,6 +25,7 @@ from uait.web.local import TrustedOrigin, from_this_machine
 from uait.web.metrics import HTTPMetrics
 from uait.web.paths import IdConverter, is_under, request_path
 from uait.web.pipeline import Pipeline, is_plain
+from uait.web.route import Route
 from uait.web.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class App(Pipeline):
     asgi_http_class = HTTPConnection  # type: ignore[assignment]
     asgi_websocket_class = WebSocketConnection  # type: ignore[assignment]
     request_class = Request
+    url_rule_class = Route  # type: ignore[assignment]
 
     def __init__(self, ctx: Context) -> None:
         # Without static files, templates and an instance folder there is nothing to look for on the disk.
