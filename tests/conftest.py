@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import re
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--share"):
         return
-    mine = sys.version_info >= (3, 13)
-
-    def elsewhere(item: pytest.Item) -> bool:
-        return item.get_closest_marker("shared") is not None and zlib.crc32(item.nodeid.encode()) % 2 != mine
-
-    config.hook.pytest_deselected(items=[item for item in items if elsewhere(item)])
-    items[:] = [item for item in items if not elsewhere(item)]
+    shared = [item for item in items if item.get_closest_marker("shared") is not None]
+    elsewhere = set(shared[sys.version_info >= (3, 13) :: 2])
+    config.hook.pytest_deselected(items=[item for item in items if item in elsewhere])
+    items[:] = [item for item in items if item not in elsewhere]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -67,6 +67,7 @@ CASES = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("case", CASES)
 async def test_the_upstream_is_closed_when_the_client_leaves(case: str, start: Any) -> None:
     path, body, read_first = CASES[case]

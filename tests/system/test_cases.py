@@ -51,6 +51,7 @@ def write_settings(file: Path, upstream: Any) -> list[str]:
     return models
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("face", faces.FACES)
 async def test_case_40_sigterm_during_every_other_case(start: Any, tmp_path: Path, stream: bool, face: str) -> None:

@@ -73,6 +73,7 @@ def check_talk(told: dict[str, Any]) -> None:
     assert error["data"] == {"code": "NOT_CONNECTED", "ref": "r1"}
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("service", ["hub", "gateway"])
 @pytest.mark.parametrize("client", ["ws", "websockets", "trio-websocket"])
 async def test_other_people_s_clients(client: str, service: str, start: Any, tools: Path) -> None:
@@ -196,6 +197,7 @@ class Crowd:
             await self.moved.wait()
 
 
+@pytest.mark.shared
 async def test_one_of_500_does_not_read_and_the_others_lose_nothing(start: Any, http: Any) -> None:
     environment = {"UAIT_HUB_RATE": "0", "UAIT_HUB_QUEUE": "64", "UAIT_HUB_QUEUE_BYTES": "500000"}
     crowd, content = Crowd(messages=300), "x" * 10_000
@@ -281,6 +283,7 @@ class Follower:
         return True
 
 
+@pytest.mark.shared
 async def test_a_thousand_returns_while_the_hub_is_killed_again_and_again(start: Any, http: Any) -> None:
     """Every message once and in order, whenever the follower leaves, and whenever the hub is killed; what was acknowledged is there."""
     chance, lives = random.Random(7), 5
@@ -309,6 +312,7 @@ async def test_a_thousand_returns_while_the_hub_is_killed_again_and_again(start:
     assert len(follower.seen) > speaker.acknowledged > 1000
 
 
+@pytest.mark.shared
 async def test_who_answers_no_ping_is_gone(start: Any, http: Any) -> None:
     """The listener pings after 20 s of silence and waits as long for the pong; whoever is cut off the net is not listed longer than that."""
     async with start("--only", "hub", wait=("hub",)) as process, http() as client:

@@ -62,6 +62,7 @@ async def test_what_was_acknowledged_survives_and_index_and_rows_agree(start: An
         assert not gone & stored
 
 
+@pytest.mark.shared
 async def test_doctor_tells_of_an_index_that_disagrees(start: Any, http: Any) -> None:
     async with start("--only", "memory", wait=("memory",)) as process, http() as client:
         await client.post(process.url("memory", "/memory"), json={"content": "one two"})
@@ -77,6 +78,7 @@ async def test_doctor_tells_of_an_index_that_disagrees(start: Any, http: Any) ->
     assert done.returncode == 1
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("way", ["/api/v1/memory", "/api/v1/memory/batch", "/api/v1/memory/import"])
 async def test_what_is_told_after_a_chat_reaches_the_next_one(start: Any, http: Any, way: str) -> None:
     bodies: dict[str, Any] = {

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = pytest.mark.system
+# In one worker: each other one would build and install everything anew.
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("packaging")]
 
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = ("uait-wordcount", "uait-command")

@@ -73,6 +73,7 @@ def questions(upstream: Upstream) -> list[str]:
     return [seen.json()["model"] for seen in upstream.requests if seen.method == "POST"]
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", PATHS)
 async def test_leaving_at_any_step(start: Any, tmp_path: Path, path: str, stream: bool, monkeypatch: Any) -> None:
@@ -110,6 +111,7 @@ async def test_leaving_at_any_step(start: Any, tmp_path: Path, path: str, stream
         print({step: f"{seconds * 1000:.1f} ms" for step, seconds in took.items()})
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_limited_key_of_several_is_left_alone(start: Any, tmp_path: Path, kind: str) -> None:
     """As the settings file has them: the first is limited once, and then the second does all the work."""

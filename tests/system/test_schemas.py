@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 import trio
 
 pytestmark = [pytest.mark.system, pytest.mark.shared]
+
+EXAMPLES = int(os.environ.get("UAIT_SCHEMA_EXAMPLES", "10"))
+"""Of each operation, beside the boundary cases, which are always all tried."""
 
 SERVICES = ("gateway", "orchestrator", "chat", "memory", "hub", "discovery")
 
@@ -27,7 +31,7 @@ async def test_schemathesis_finds_nothing(name: str, start: Any, http: Any, tmp_
             "schemathesis.cli",
             "run",
             process.url(name, "/openapi.json"),
-            "--max-examples=25",
+            f"--max-examples={EXAMPLES}",
             "--request-timeout=20",
             "--seed=1",
             "--no-color",

@@ -390,7 +390,7 @@ async def test_schemathesis_finds_nothing(make_app: Any, tmp_path: Path, keys: d
         sockets = [stack.enter_context(socket) for socket in bind("127.0.0.1", 0)]
         server = await stack.enter_async_context(open_server(app, sockets))
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.addresses[0]}/openapi.json"]
-        command += ["--max-examples=60", "--seed=2", "--request-timeout=20", "--no-color", "--mode=all"]
+        command += ["--max-examples=20", "--seed=2", "--request-timeout=20", "--no-color", "--mode=all"]
         if keys:
             command += ["--header", "Authorization: Bearer key"]
         with trio.fail_after(400):
