@@ -55,7 +55,7 @@ class Weights:
     prefix: float = 0.5
     phrase: float = 0.25
     session: float = 0.15
-    speaker: float = 0.4
+    speaker: float = 0.3
     own_name: float = 0.3
     when: float = 0.5
     late: float = 21.0
