@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,37 @@ async def test_serve_returns_when_the_host_is_stopped(tmp_path: Path, plain: Any
     async with trio.open_nursery() as nursery:
         host = await nursery.start(uait.serve, settings_for(tmp_path, "one"), [service(name="one")(plain)])
         await host.stop()
+
+
+async def test_who_has_waited_for_a_stop_can_start_again_at_once(tmp_path: Path, plain: Any) -> None:
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                host = await nursery.start(uait.serve, settings_for(tmp_path, "one"), [service(name="one")(plain)])
+                await host.stop()
+
+
+async def test_a_cancelled_start_leaves_no_thread_of_a_database(tmp_path: Path, plain_app: Any) -> None:
+    @service
+    async def stores(ctx: Context) -> Any:
+        async with ctx.database([]):
+            yield plain_app
+
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("uait stores")]
+
+    gc.disable()  # it would hide them
+    try:
+        for number in range(40):
+            with trio.move_on_after(number / 4000):
+                async with open_host(settings_for(tmp_path / str(number), "stores"), [stores]):
+                    await trio.sleep_forever()
+        with trio.move_on_after(5):
+            while threads():  # one ends a moment after it has answered its last call
+                await trio.sleep(0.01)
+        assert threads() == []
+    finally:
+        gc.enable()
 
 
 async def test_changes_are_never_missed(host_of: Any, plain: Any) -> None:

@@ -358,6 +358,44 @@ async def test_requests_in_process_may_finish_within_the_grace_period(
     assert answers == ["done"]
 
 
+@pytest.mark.parametrize("end", ["a crash", "a stop"])
+async def test_no_call_goes_on_in_a_dead_service(host_of: Any, ask: Any, end: str, autojump_clock: Any) -> None:
+    """Of an app that knows nothing of drains, too."""
+    ended: list[float] = []
+
+    @service
+    async def deaf(ctx: Context) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                raise RuntimeError("only http")
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.append(trio.current_time())
+
+        async def crash() -> None:
+            await trio.sleep(2)
+            raise RuntimeError("no luck")
+
+        if end == "a crash":
+            ctx.nursery.start_soon(crash)
+        return app
+
+    async with host_of(deaf, grace=1) as host:
+        began = trio.current_time()
+        if end == "a stop":
+            trio.lowlevel.spawn_system_task(_after, 1, host.request_stop)
+        with pytest.raises(Unavailable, match="ended while it answered"):
+            await ask(host, "deaf")
+        assert trio.current_time() - began == pytest.approx(2.5, abs=0.1)
+        assert ended == [pytest.approx(trio.current_time(), abs=0.1)]
+
+
+async def _after(seconds: float, call: Any) -> None:
+    await trio.sleep(seconds)
+    call()
+
+
 async def test_a_second_word_stops_at_once(host_of: Any, autojump_clock: Any) -> None:
     inside = trio.Event()
 

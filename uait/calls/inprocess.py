@@ -118,12 +118,14 @@ class Exchange:
         """Wait for `status` and `headers`.
 
         Raises:
-            InternalError: the app ended before it answered; `__cause__` is its crash. What the request's body raises is raised here as it is.
+            InternalError: the app ended before it answered; `__cause__` is its crash. An APIError that it raised comes as it is. What the request's body raises is raised here as it is.
         """
         await self._started.wait()
         if not self.status:
             if self._fault is not None:
                 raise self._fault
+            if isinstance(self._error, APIError):
+                raise self._error
             raise InternalError(f"{self.name} ended without an answer.") from self._error
 
     async def read(self) -> bytes:

@@ -14,7 +14,7 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import trio
 
@@ -43,8 +43,11 @@ class Host:
         stop_at: when the grace period of the stop that is under way ends, on trio's clock; infinite before.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, sockets: dict[str, list[socket.socket]]) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, sockets: dict[str, list[socket.socket]], release: Callable[[], None]
+    ) -> None:
         self.settings = settings
+        self._release = release  # the data directory, and ports: whoever has waited for the stop may take them again
         self.stop_at = math.inf
         self._broken = tuple(_broken_status(plugin, error) for plugin, error in plan.broken)
         self._keepers = {
@@ -150,6 +153,7 @@ class Host:
                 raise self._failures[0]
         finally:
             self._stop.set()
+            self._release()
             self._stopped.set()
 
     async def _keep(self, keeper: Keeper) -> None:
@@ -227,7 +231,7 @@ async def open_host(
     settings = settings if settings is not None else load_settings()
     with contextlib.ExitStack() as stack:
         plan = check(settings, services)
-        host = Host(settings, plan, take(settings, plan, stack))
+        host = Host(settings, plan, take(settings, plan, stack), stack.close)
         body: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 TEARDOWN = 1.5
 """Seconds past the grace period at which an incarnation that is still closing its resources is cancelled."""
 
+FAREWELL = 0.5
+"""Seconds that a call from this process has to say that its service ends, before it is cancelled."""
+
 CLEANUP = 5.0
 """Seconds that an incarnation has to close its resources after a crash: a teardown that hangs must not keep the service from starting again."""
 
@@ -236,6 +239,8 @@ class Keeper:
                     raise
                 finally:
                     drain.cut()  # also after a crash: whoever is inside by an in-process call must not go on in a dead service
+                    if self._incarnation is not None:
+                        self._incarnation.end()
                     background.cancel()
                     self._leave(scope)
 
@@ -309,18 +314,28 @@ class _Incarnation:
         self.drain = drain
         self.local = LocalService(name=name, app=self._enter)
         self._app = app
-        self._inside = 0
+        self._inside: set[trio.CancelScope] = set()
         self._empty = trio.Event()
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._inside += 1
+        call = trio.CancelScope()
+        self._inside.add(call)
         try:
-            await self._app(scope, receive, send)
+            with call:
+                await self._app(scope, receive, send)
         finally:
-            self._inside -= 1
+            self._inside.remove(call)
             if not self._inside:
                 self._empty.set()
                 self._empty = trio.Event()
+        if call.cancelled_caught:
+            raise Unavailable(f"The service {self.local.name} ended while it answered; try again.")
+
+    def end(self) -> None:
+        """Cancel the calls of those who do not listen to the drain, soon after the others had their word."""
+        deadline = trio.current_time() + FAREWELL
+        for call in self._inside:
+            call.deadline = min(call.deadline, deadline)
 
     async def finish(self, grace: float) -> None:
         """Announce the drain, and wait until nobody is inside, at most `grace` seconds; then announce the cut and wait one more."""
@@ -331,6 +346,7 @@ class _Incarnation:
                     await self._empty.wait()
                 return
             self.drain.cut()
+            self.end()
 
 
 @contextlib.asynccontextmanager

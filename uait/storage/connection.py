@@ -60,10 +60,13 @@ async def open_connection(
     controller: Any = partial(Worker, f"uait {name}")
     before = apsw.async_controller.set(controller)
     try:
-        connection = await apsw.Connection.as_async(str(path), flags=flags)
+        # Nobody would close a connection whose opener was cancelled before he had it. Opening a file is short.
+        with trio.CancelScope(shield=True):
+            connection = await apsw.Connection.as_async(str(path), flags=flags)
     finally:
         apsw.async_controller.reset(before)
     try:
+        await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + LOCK_TIMEOUT
         while True:
             try:
