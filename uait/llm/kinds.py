@@ -166,8 +166,9 @@ class BrokenProvider:
         return upstream.failed(
             Unavailable(
                 f"The provider {self.name!r} {self._why}; `uait doctor` and the log say more.",
-                code="PROVIDER_UNAVAILABLE",
+                code=upstream.NEVER,
                 details={"provider": self.name},
+                retry_after=None,
             )
         )
 

@@ -12,6 +12,7 @@ from scripted import Script, Scripted, leave
 from uait.errors import APIError, BadRequest
 from uait.llm import upstream
 from uait.llm.catalog import Entry
+from uait.llm.kinds import BrokenProvider
 from uait.llm.provider import Capability
 from uait.llm.routing import RoutingSettings
 
@@ -163,6 +164,22 @@ async def test_a_refused_key_is_left_alone_and_another_one_used(rig: Any, autoju
         for _ in range(5):
             await r.ask()
         assert (len(refused.asked), len(other.asked)) == (1, 5)
+
+
+async def test_who_cannot_work_at_all_is_asked_once_and_says_so_every_time(rig: Any, autojump_clock: Any) -> None:
+    broken = Entry(BrokenProvider("a", "cannot be made from its settings"))
+    async with rig(broken) as r:
+        began = trio.current_time()
+        for _ in range(10):
+            error = await r.fails()
+            assert (error.http_status, len(error.details["attempts"])) == (503, 1)
+            assert "'a' cannot be made from its settings" in error.text
+            assert error.headers == {"x-should-retry": "false"}
+        assert trio.current_time() == began
+    async with rig(broken, Scripted("b")) as r:
+        text, routed = await r.ask()
+        assert text == "Hello there"
+        assert outcomes(routed) == [("a/m", "first choice", "failed"), ("b/m", "fallback", "answered")]
 
 
 async def test_three_that_hang_and_two_seconds_are_a_504_at_two_seconds(rig: Any, autojump_clock: Any) -> None:
