@@ -123,7 +123,7 @@ class Rig:
     @property
     def open(self) -> int:
         """Questions that providers have now."""
-        return sum(provider.open for provider in self.providers.values())
+        return sum(provider.open for provider in self.providers.values() if isinstance(provider, Scripted))
 
     async def routed(self, address: str | None = "r", **options: Any) -> Any:
         asked = {

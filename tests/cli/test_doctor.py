@@ -80,6 +80,67 @@ def test_one_by_name_comes_with_its_traceback(uait: Uait, tmp_path: Path) -> Non
     assert "ValueError: deep reason" in out
 
 
+KIND = """
+import trio
+from uait.llm import ProviderKind
+class Mine:
+    capabilities = ()
+    models = stream = embed = None
+    def __init__(self, name): self.name = name
+    async def aclose(self): await trio.lowlevel.checkpoint()
+class Clinging(Mine):
+    async def aclose(self): await trio.sleep_forever()
+class Nameless(Mine):
+    name = property(lambda self: 1 / 0, lambda self, value: None)
+def make(name, settings, key, timeouts):
+    what = settings.options.get("what")
+    if what == "raises":
+        raise ValueError(f"no {settings.base_url}")
+    return {"nonsense": object, "clings": lambda: Clinging(name), "nameless": lambda: Nameless(name)}.get(what, lambda: Mine(name))()
+kind = ProviderKind(make=make, base_url="http://near", variables={"what": "ACME_WHAT"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict"),
+    [
+        ("well", "ok acme 1.0 (acme_kind:kind), found by ACME_WHAT, makes work"),
+        ("raises", "wrong the provider 'work' of the kind 'acme' cannot be made: ValueError: no http://near"),
+        ("nonsense", "wrong the provider 'work' of the kind 'acme' is a object, and has no name, capabilities,"),
+        ("nameless", "wrong the provider 'work' of the kind 'acme' cannot be made: ZeroDivisionError"),
+        ("clings", "wrong the provider 'work' does not close within 2 s"),
+    ],
+)
+def test_a_kinds_providers_are_made_as_the_settings_have_them(
+    uait: Uait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, verdict: str
+) -> None:
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[uait.providers]\nacme = acme_kind:kind\n")
+    (tmp_path / "acme_kind.py").write_text(KIND)
+    (tmp_path / "uait.toml").write_text(
+        f"[chat.providers.work]\nkind = 'acme'\nkeys = ['a', 'b']\noptions = {{ what = '{what}' }}"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    code, out, _ = uait("doctor", "provider:acme", "--config", "uait.toml")
+
+    assert code == (0 if what == "well" else 1)
+    (found,) = verdicts(out)["provider acme"]
+    assert found.startswith(verdict)
+
+
+def test_a_provider_that_a_variable_asks_for_is_made_too(uait: Uait, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "secret-key")
+
+    code, out, _ = uait("doctor", "provider:openai")
+
+    assert code == 0
+    assert "groq" in verdicts(out)["provider openai"][0].partition("makes ")[2]
+    assert "secret-key" not in out
+
+
 def test_a_taken_port_is_found(uait: Uait) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -122,6 +122,39 @@ async def test_a_bug_in_one_provider_is_its_own(autojump_clock: object) -> None:
         assert ids(await catalog.listing()) == ["fine/m"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "wrong"),
+    [
+        (["m1"], "holds a str"),
+        ("m1", "holds a str"),
+        (None, "is a NoneType"),
+        ([Model(1)], "id is no text"),  # type: ignore[arg-type]
+        ([Model("m", ("chat",))], "no Capability"),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_list_that_is_none_is_its_providers_failure_and_told_once(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, listed: Any, wrong: str
+) -> None:
+    broken, fine = Fake("broken", "known"), Fake("fine", "m")
+    async with open_catalog([Entry(broken), Entry(fine)], ttl=60, retry=5) as catalog:
+        await catalog.listing()
+        broken.listed = listed
+        await trio.sleep(61)
+        for _ in range(3):
+            listing = await catalog.listing()
+            assert [(model.id, model.status) for model in listing.models] == [
+                ("broken/known", "unavailable"),
+                ("fine/m", "available"),
+            ]
+            assert wrong in (listing.providers["broken"].error or "")
+            assert (await catalog.resolve("m")).address == "fine/m"
+            await trio.sleep(6)
+    assert broken.asked == 4
+    (record,) = caplog.records
+    assert "'broken'" in record.message
+    assert wrong in record.message
+
+
 async def test_what_is_only_looked_for_is_there_while_it_answers(autojump_clock: object) -> None:
     fake = Fake("local", "m")
     fake.failing = Unavailable("nobody")

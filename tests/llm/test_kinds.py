@@ -129,8 +129,9 @@ def test_two_of_one_name_are_both_unusable_and_a_built_in_one_wins(install: Any)
         "raise RuntimeError('secret /srv/path')",
         "from uait.llm import ProviderKind\ndef make(*args): raise ValueError('secret')\nkind = ProviderKind(make=make)",
         "from uait.llm import ProviderKind\nkind = ProviderKind(make=lambda *args: object())",
+        f"{GOOD}\nMine.name = property(lambda self: 1 / 0, lambda self, value: None)",
     ],
-    ids=["import", "make", "made"],
+    ids=["import", "make", "made", "name"],
 )
 async def test_a_broken_one_breaks_only_its_own_providers(
     install: Any, source: str, caplog: pytest.LogCaptureFixture

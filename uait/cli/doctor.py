@@ -10,8 +10,9 @@ import json
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -21,6 +22,10 @@ from uait.entry_points import Declaration, declared_providers
 from uait.errors import PluginError, Problem, SettingsError, StartError
 from uait.kernel.plugins import discover, load, select
 from uait.settings import Settings, did_you_mean, read_section
+
+if TYPE_CHECKING:
+    from uait.llm.find import Wanted
+    from uait.llm.kinds import ProviderKind
 
 TIMEOUT = 20.0
 """Seconds that one child process may take."""
@@ -96,26 +101,27 @@ def _subjects(settings: Settings, name: str | None) -> list[str]:
 
 def _ask_child(typed: Sequence[str], subject: str) -> Finding:
     command = [sys.executable, "-m", "uait", *typed, "--inspect", subject]
+    what = "its import, or making its providers," if subject.startswith(KIND) else "its import"
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, check=False)
     except subprocess.TimeoutExpired:
-        return Finding(problems=[f"its import did not end within {TIMEOUT:g} s"])
+        return Finding(problems=[f"{what} did not end within {TIMEOUT:g} s"])
     for line in reversed(child.stdout.decode(errors="replace").splitlines()):
         if line.startswith(MARK):
             return Finding(**json.loads(line.removeprefix(MARK)))
     how = f"by signal {-child.returncode}" if child.returncode < 0 else f"with exit code {child.returncode}"
     said = child.stderr.decode(errors="replace")[-4000:]
-    return Finding(problems=[f"its import ended the interpreter {how}"], detail=said)
+    return Finding(problems=[f"{what} ended the interpreter {how}"], detail=said)
 
 
 def _inspect_any(subject: str, settings: Settings) -> Finding:
     if subject == WHOLE:
         return _try_start(settings)
-    return _inspect_kind(subject) if subject.startswith(KIND) else _inspect(subject, settings)
+    return _inspect_kind(subject, settings) if subject.startswith(KIND) else _inspect(subject, settings)
 
 
-def _inspect_kind(subject: str) -> Finding:
-    """Load one kind of model provider; runs in a child."""
+def _inspect_kind(subject: str, settings: Settings) -> Finding:
+    """Load one kind of model provider, and make those that there are of it; runs in a child."""
     from uait.llm.kinds import load_kind
 
     (declaration,) = (each for each in declared_providers() if KIND + each.name == subject)
@@ -123,8 +129,69 @@ def _inspect_kind(subject: str) -> Finding:
         kind = load_kind(declaration)
     except PluginError as error:
         return Finding(problems=[str(error)], detail=traceback.format_exc())
+    wanted = _wanted(declaration.name, settings)
+    finding = _try_making(kind, wanted)
+    if finding.problems:
+        return finding
     variables = " or ".join(kind.variables.values())
-    return Finding(note=f"{_origin(declaration)}{f', found by {variables}' if variables else ''}")
+    found_by = f", found by {variables}" if variables else ""
+    makes = f", makes {' '.join(wanted)}" if wanted else ""
+    return Finding(note=f"{_origin(declaration)}{found_by}{makes}")
+
+
+def _wanted(kind: str, settings: Settings) -> Mapping[str, Wanted]:
+    """The providers of one kind that settings and environment name. No other plugin's kind is imported for it."""
+    from uait.llm.find import find_wanted
+    from uait.llm.kinds import Kinds
+    from uait.services.chat.model import ChatSettings
+
+    others = [plugin.name for plugin in discover(settings.services)]
+    try:
+        _, chat = read_section(settings, ASKING, ChatSettings, port=0, others=others)
+    except SettingsError:
+        return {}  # which is the verdict on the chat service
+    ours = {name: each for name, each in chat.providers.items() if each.kind == kind}
+    kinds = Kinds([each for each in declared_providers() if each.builtin or each.name == kind])
+    return {
+        name: each
+        for name, each in find_wanted(settings.environ, ours, kinds, local=False).items()
+        if each.settings.kind == kind and (name in ours or name not in chat.providers)
+    }
+
+
+def _try_making(kind: ProviderKind, wanted: Mapping[str, Wanted]) -> Finding:
+    """Make providers, which opens nothing, and close them."""
+    import trio
+
+    from uait.llm.catalog import CLOSE_TIMEOUT
+    from uait.llm.kinds import make_provider
+    from uait.llm.upstream import Timeouts
+
+    problems: dict[str, str] = {}
+
+    async def try_making(name: str, each: Wanted, key: str) -> None:
+        try:
+            provider = make_provider(kind, name, each.settings, key, Timeouts())
+        except PluginError as error:
+            problems[str(error)] = traceback.format_exc()
+            return
+        try:
+            with trio.fail_after(CLOSE_TIMEOUT):
+                await provider.aclose()
+        except trio.TooSlowError:
+            problems[f"the provider {name!r} does not close within {CLOSE_TIMEOUT:g} s"] = ""
+        except Exception as error:
+            problems[f"the provider {name!r} cannot be closed: {type(error).__name__}: {error}"] = (
+                traceback.format_exc()
+            )
+
+    async def try_all() -> None:
+        for name, each in wanted.items():
+            for key in each.keys:
+                await try_making(name, each, key)
+
+    trio.run(try_all)
+    return Finding(problems=[*problems], detail="\n".join(filter(None, problems.values())))
 
 
 def _inspect(name: str, settings: Settings) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -342,7 +342,11 @@ class Catalog:
             with trio.fail_after(LIST_TIMEOUT):
                 if entry.absent is not None and await entry.absent():
                     raise Unavailable("It is not there.")
-                entry.models, entry.error = tuple(await entry.provider.models()), None
+                entry.models, entry.error = _checked(await entry.provider.models()), None
+        except _NoModels as error:
+            if entry.error != error.args[0]:  # it is asked again and again, and mostly lists the same again
+                _log.error("the provider %r failed to list its models: %s", entry.provider.name, error)
+            entry.error = error.args[0]
         except (APIError, trio.TooSlowError) as error:
             entry.error = error.text if isinstance(error, APIError) else "It did not answer in time."
             if entry.optional:
@@ -372,6 +376,23 @@ async def open_catalog(entries: Sequence[Entry], **options: Any) -> AsyncIterato
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
                 for provider in [key for entry in entries for key in entry.keys]:
                     await provider.aclose()
+
+
+class _NoModels(Exception):
+    """Somebody's list is none. Says what it is."""
+
+
+def _checked(found: Any) -> tuple[Model, ...]:
+    """A provider's list, which is somebody else's: whatever else stood in it would break the list of all."""
+    if not isinstance(found, Iterable):
+        raise _NoModels(f"Its list is a {type(found).__name__}, not a sequence of uait.llm.Model.")
+    models = tuple(found)
+    for model in models:
+        if not isinstance(model, Model):
+            raise _NoModels(f"Its list holds a {type(model).__name__}, not only uait.llm.Model.")
+        if not isinstance(model.id, str) or not all(isinstance(each, Capability) for each in model.capabilities):
+            raise _NoModels("Its list holds a model whose id is no text, or whose capabilities are no Capability.")
+    return models
 
 
 def _first(entry: Entry, capability: Capability) -> Model | None:

@@ -7,11 +7,28 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
+
 from uait.llm.catalog import Entry
 from uait.llm.kinds import Kinds, ProviderSettings
 from uait.llm.providers.offline import OfflineProvider
 from uait.llm.servers import LOCAL_PORTS, SERVERS
 from uait.llm.upstream import Timeouts
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """A provider that there should be.
+
+    Attributes:
+        keys: its API keys, each once; one that is empty where there is none.
+        optional, absent: as an `Entry` has them.
+    """
+
+    settings: ProviderSettings
+    keys: tuple[str, ...] = attrs.field(repr=False)
+    optional: bool = False
+    absent: Callable[[], Awaitable[bool]] | None = None
 
 
 def find_providers(
@@ -29,8 +46,25 @@ def find_providers(
         local: whether to look for model servers on their usual ports of this machine.
         taken: tells that something else is on one of these ports, which is then not asked for models.
     """
-    found: dict[str, Entry] = {}
     known = kinds or Kinds()
+    found: dict[str, Entry] = {}
+    for name, each in find_wanted(environ, configured, known, local=local, taken=taken).items():
+        first, *others = (known.make(name, each.settings, key, timeouts) for key in each.keys)
+        found[name] = Entry(first, others=tuple(others), optional=each.optional, absent=each.absent)
+    found.setdefault("offline", Entry(OfflineProvider()))
+    return list(found.values())
+
+
+def find_wanted(
+    environ: Mapping[str, str],
+    configured: Mapping[str, ProviderSettings],
+    known: Kinds,
+    *,
+    local: bool,
+    taken: Callable[[int], Awaitable[bool]] | None = None,
+) -> dict[str, Wanted]:
+    """What `find_providers` makes, by name, before it is made."""
+    found: dict[str, Wanted] = {}
 
     def add(name: str, settings: ProviderSettings, **more: Any) -> None:
         if name not in found:
@@ -39,8 +73,7 @@ def find_providers(
                 # Nobody else's server gets to see this key.
                 keys = [environ.get(usual_variable(name, settings.kind), "")]
             unique = dict.fromkeys(key for key in keys if key) or [""]
-            first, *others = (known.make(name, settings, key, timeouts) for key in unique)
-            found[name] = Entry(first, others=tuple(others), **more)
+            found[name] = Wanted(settings=settings, keys=tuple(unique), **more)
 
     def usual_variable(name: str, kind: str) -> str:
         if kind == "openai" and name in SERVERS:
@@ -73,8 +106,7 @@ def find_providers(
             kind = "ollama" if name == "ollama" else "openai"
             base_url = normal_endpoint(address or f"127.0.0.1:{port}", port)
             add(name, ProviderSettings(kind=kind, base_url=base_url), optional=True, absent=absent)
-    found.setdefault("offline", Entry(OfflineProvider()))
-    return list(found.values())
+    return found
 
 
 def normal_endpoint(address: str, port: int | None = None) -> str:

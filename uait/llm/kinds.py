@@ -100,6 +100,26 @@ def load_kind(declaration: Declaration) -> ProviderKind:
     return kind
 
 
+def make_provider(kind: ProviderKind, name: str, settings: ProviderSettings, key: str, timeouts: Timeouts) -> Provider:
+    """Make a provider of a kind, and check that it is one.
+
+    Raises:
+        PluginError: saying which provider, and what is wrong.
+    """
+    if not settings.base_url:
+        settings = attrs.evolve(settings, base_url=kind.base_url)
+    who = f"the provider {name!r} of the kind {settings.kind!r}"
+    try:
+        provider = kind.make(name, settings, key, timeouts)
+        # Properties are somebody else's code, too.
+        missing = [method for method in _METHODS if not hasattr(provider, method)]
+    except Exception as error:
+        raise PluginError(f"{who} cannot be made: {type(error).__name__}: {error}") from error
+    if missing:
+        raise PluginError(f"{who} is a {type(provider).__name__}, and has no {', '.join(missing)}")
+    return provider
+
+
 class Kinds:
     """The kinds there are, each loaded in isolation when it is first asked for."""
 
@@ -126,18 +146,11 @@ class Kinds:
         kind = self.find(settings.kind)
         if kind is None:
             return BrokenProvider(name, f"is of the kind {settings.kind!r}, which cannot be loaded")
-        if not settings.base_url:
-            settings = attrs.evolve(settings, base_url=kind.base_url)
         try:
-            provider = kind.make(name, settings, key, timeouts)
-        except Exception:
-            _log.exception("the provider %r of the kind %r cannot be made", name, settings.kind)
+            return make_provider(kind, name, settings, key, timeouts)
+        except PluginError as error:
+            _log.error("%s", error, exc_info=error.__cause__)
             return BrokenProvider(name, "cannot be made from its settings")
-        missing = [method for method in _METHODS if not hasattr(provider, method)]
-        if missing:
-            _log.error("the provider %r of the kind %r has no %s", name, settings.kind, ", ".join(missing))
-            return BrokenProvider(name, "is none")
-        return provider
 
 
 class BrokenProvider:
@@ -153,8 +166,9 @@ class BrokenProvider:
         return upstream.failed(
             Unavailable(
                 f"The provider {self.name!r} {self._why}; `uait doctor` and the log say more.",
-                code="PROVIDER_UNAVAILABLE",
+                code=upstream.NEVER,
                 details={"provider": self.name},
+                retry_after=None,
             )
         )
 

@@ -29,6 +29,9 @@ SHOULD_RETRY = "x-should-retry"
 CONTEXT_LENGTH = "CONTEXT_LENGTH_EXCEEDED"
 """The code of a question that is longer than the model can read."""
 
+NEVER = "PROVIDER_BROKEN"
+"""The code of what no further attempt can change, since the provider itself is wrongly written or set up."""
+
 _TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded"})
 _SAYS_TOO_LONG = re.compile(
     r"maximum (context|prompt) length|context (length|window|size|limit)|prompt is too long|prompt too long"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from scripted import Script, Scripted, leave
 from uait.errors import APIError, BadRequest
 from uait.llm import upstream
 from uait.llm.catalog import Entry
+from uait.llm.kinds import BrokenProvider
+from uait.llm.messages import Chunk, GenerateRequest
 from uait.llm.provider import Capability
 from uait.llm.routing import RoutingSettings
 
@@ -163,6 +167,61 @@ async def test_a_refused_key_is_left_alone_and_another_one_used(rig: Any, autoju
         for _ in range(5):
             await r.ask()
         assert (len(refused.asked), len(other.asked)) == (1, 5)
+
+
+async def test_who_cannot_work_at_all_is_asked_once_and_says_so_every_time(rig: Any, autojump_clock: Any) -> None:
+    broken = Entry(BrokenProvider("a", "cannot be made from its settings"))
+    async with rig(broken) as r:
+        began = trio.current_time()
+        for _ in range(10):
+            error = await r.fails()
+            assert (error.http_status, len(error.details["attempts"])) == (503, 1)
+            assert "'a' cannot be made from its settings" in error.text
+            assert error.headers == {"x-should-retry": "false"}
+        assert trio.current_time() == began
+    async with rig(broken, Scripted("b")) as r:
+        text, routed = await r.ask()
+        assert text == "Hello there"
+        assert outcomes(routed) == [("a/m", "first choice", "failed"), ("b/m", "fallback", "answered")]
+
+
+class Undecorated(Scripted):
+    """Its author forgot `@asynccontextmanager`."""
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Chunk]:  # type: ignore[override]
+        yield Chunk("Hello")
+
+
+class Plain(Scripted):
+    """Its author took text for chunks."""
+
+    @asynccontextmanager
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Any]:
+        async def words() -> AsyncIterator[str]:
+            yield "Hello"
+
+        yield words()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [(Undecorated, "gave a async_generator, not an asynchronous"), (Plain, "gave a str, not a Chunk")],
+)
+async def test_a_provider_that_is_wrongly_written_hears_how(
+    rig: Any, autojump_clock: Any, caplog: pytest.LogCaptureFixture, kind: type[Scripted], wrong: str, whole: bool
+) -> None:
+    async with rig(kind("a")) as r:
+        error = await r.fails(whole=whole)
+        assert (error.http_status, len(error.details["attempts"])) == (502, 1)
+        assert error.text.startswith("The provider 'a' is wrongly written: ")
+        assert wrong in error.text
+        assert error.headers == {"x-should-retry": "false"}
+    (record,) = caplog.records
+    assert "'a'" in record.message
+    assert wrong in record.message
+    async with rig(kind("a"), Scripted("b")) as r:
+        assert (await r.ask(whole=whole))[0] == "Hello there"
 
 
 async def test_three_that_hang_and_two_seconds_are_a_504_at_two_seconds(rig: Any, autojump_clock: Any) -> None:

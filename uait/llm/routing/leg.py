@@ -100,15 +100,24 @@ class Leg:
         except APIError:
             raise
         except Exception as error:
-            raise own_failure(self.candidate.provider.name, error) from error
+            name = self.candidate.provider.name
+            read: deque[Any] = self.buffer
+            if read and not isinstance(read[-1], Chunk):
+                # Found out by its failure, for a look at each would cost something for every token.
+                raise _misbuilt(name, f"its `stream` gave a {type(read.pop()).__name__}, not a Chunk") from error
+            raise own_failure(name, error) from error
         if scope.cancelled_caught:
             raise upstream.too_slow(self.candidate.provider.name, "did not begin its answer")
 
     async def _reach(self, stage: Stage) -> None:
         if self.stage is None:
-            self.chunks = await self._stack.enter_async_context(
-                self._work(self._call.key.provider, self.candidate.name)
-            )
+            accepting = self._work(self._call.key.provider, self.candidate.name)
+            if not hasattr(accepting, "__aenter__"):
+                raise _misbuilt(
+                    self.candidate.provider.name,
+                    f"its `stream` gave a {type(accepting).__name__}, not an asynchronous context manager; decorate it with @asynccontextmanager and yield the iterator of chunks",
+                )
+            self.chunks = await self._stack.enter_async_context(accepting)
             self.stage = Stage.ACCEPTED
             self.attempt.accepted = trio.current_time() - self._zero
         if stage > self.stage:
@@ -173,6 +182,14 @@ class Leg:
             except Exception:
                 _log.exception("the provider %r failed to close an answer", self.candidate.provider.name)
         self._watch.stop()
+
+
+def _misbuilt(provider: str, what: str) -> APIError:
+    """A provider is not written as `Provider` says, which its author must hear and no further attempt can change."""
+    _log.error("the provider %r is wrongly written: %s", provider, what)
+    error = upstream.broken(provider, f"is wrongly written: {what}")
+    error.error_code = upstream.NEVER
+    return error
 
 
 def own_failure(provider: str, error: Exception) -> APIError:

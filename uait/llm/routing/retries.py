@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from uait.errors import APIError
+from uait.llm import upstream
 
 KEY_PAUSE = 1.0
 """Seconds that a key is left alone after a 429 that says nothing about how long."""
@@ -45,9 +46,13 @@ THE_MOMENT = Verdict(again=True, unhealthy=True)
 TOO_SLOW = Verdict(unhealthy=True)
 """It used up its time: it does not get the same time once more."""
 
+HOPELESS = Verdict()
+"""It fails every time, and others need not. It stays in its turn, for its error says more than that it is left alone."""
+
 VERDICTS: Mapping[str, Verdict] = {
     "UNSUPPORTED_BY_PROVIDER": Verdict(),
     "PAYLOAD_TOO_LARGE": Verdict(),
+    upstream.NEVER: HOPELESS,
     "CONTEXT_LENGTH_EXCEEDED": Verdict(longer=True),
     "MODEL_NOT_FOUND": Verdict(stale=True),
     "RATE_LIMITED": Verdict(again=True, cools=KEY_PAUSE),
