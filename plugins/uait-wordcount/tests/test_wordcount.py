@@ -17,6 +17,15 @@ async def test_it_counts_words(run_service: Run) -> None:
         assert answer.json() == {"words": 3}
 
 
+async def test_it_answers_the_orchestrator(run_service: Run) -> None:
+    async with run_service(wordcount) as client:
+        answer = await client.post(
+            "/orchestrate", json={"userRequest": "count the words of this", "context": {}, "priority": None}
+        )
+
+        assert answer.json() == {"words": 5}
+
+
 async def test_what_is_no_text_is_refused_with_its_path(run_service: Run) -> None:
     async with run_service(wordcount) as client:
         answer = await client.post("/count", json={"text": 5})
