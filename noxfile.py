@@ -43,7 +43,7 @@ def types(session: nox.Session) -> None:
     """Types: mypy, strict, of uait and of what its users write."""
     session.install("mypy", "pytest", ".")
     session.run("mypy", "--strict")
-    session.run("mypy", "--strict", "examples")
+    session.run("mypy", "--strict", "examples", "plugins")
 
 
 @nox.session(python=PYTHONS)

@@ -4,13 +4,27 @@ import codecs
 import shlex
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import trio
 
 from uait import Unavailable, UpstreamError
-from uait.llm import Capability, Chunk, Model, ProviderKind, Timeouts, check_capabilities, unsupported
+from uait.llm import (
+    Capability,
+    Chunk,
+    Embeddings,
+    GenerateRequest,
+    Message,
+    Model,
+    ProviderKind,
+    ProviderSettings,
+    Timeouts,
+    check_capabilities,
+    unsupported,
+)
 
 KILL_TIMEOUT = 2.0
 WHY = 500
@@ -34,12 +48,12 @@ class CommandProvider:
         self._command = command
         self._timeouts = timeouts
 
-    async def models(self):
+    async def models(self) -> Sequence[Model]:
         await trio.lowlevel.checkpoint()
         return (Model(self.model),)
 
     @asynccontextmanager
-    async def stream(self, request):
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Chunk]]:
         check_capabilities(self, request)
         # No nursery is held while the answer is read: that may be done, and ended, by other tasks. So what goes in is a file, not a pipe that has to be fed.
         with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as errors:
@@ -51,28 +65,37 @@ class CommandProvider:
                 )
             except OSError as error:
                 raise Unavailable(f"The program of the provider {self.name!r} cannot be started.") from error
+            assert process.stdout is not None
             try:
-                yield Printed(self.name, process, errors, self._timeouts)
+                yield Printed(self.name, process, process.stdout, errors, self._timeouts)
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_TIMEOUT):
                     process.kill()
                     await process.stdout.aclose()
                     await process.wait()
 
-    async def embed(self, model, texts, dimensions=None):
+    async def embed(self, model: str, texts: Sequence[str], dimensions: int | None = None) -> Embeddings:
         raise unsupported(self.name, "cannot make embeddings")
 
-    async def aclose(self):
+    async def aclose(self) -> None:
         """Nothing is open between questions."""
         await trio.lowlevel.checkpoint()
 
 
-class Printed:
+class Printed(AsyncIterator[Chunk]):
     """What a program prints, as it comes."""
 
-    def __init__(self, provider: str, process: trio.Process, errors, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        provider: str,
+        process: trio.Process,
+        output: trio.abc.ReceiveStream,
+        errors: IO[bytes],
+        timeouts: Timeouts,
+    ) -> None:
         self._provider = provider
         self._process = process
+        self._output = output
         self._errors = errors
         self._idle = timeouts.idle
         self._total = trio.current_time() + timeouts.total
@@ -80,13 +103,10 @@ class Printed:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._over = False
 
-    def __aiter__(self):
-        return self
-
     async def __anext__(self) -> Chunk:
         while not self._over:
             with trio.CancelScope(deadline=min(self._next, self._total)) as scope:
-                data = await self._process.stdout.receive_some()
+                data = await self._output.receive_some()
                 self._over = not data
                 code = await self._process.wait() if self._over else 0
             if scope.cancelled_caught:
@@ -104,14 +124,14 @@ class Printed:
         return " ".join(self._errors.read(4 * WHY).decode("utf-8", "replace").split())[:WHY]
 
 
-def prompt(turns) -> str:
+def prompt(turns: Sequence[Message]) -> str:
     """A conversation as text: a single message as it is, several with who says them."""
     if len(turns) == 1:
         return turns[0].text
     return "".join(f"{turn.role.capitalize()}: {turn.text}\n\n" for turn in turns) + "Assistant: "
 
 
-def make(name, settings, key, timeouts) -> CommandProvider:
+def make(name: str, settings: ProviderSettings, key: str, timeouts: Timeouts) -> CommandProvider:
     """A provider from its settings: `options.command`, a list, or one text as a shell would split it."""
     command = settings.options.get("command", "")
     return CommandProvider(name, shlex.split(command) if isinstance(command, str) else list(command), timeouts)

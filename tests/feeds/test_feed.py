@@ -285,6 +285,28 @@ async def test_only_one_task_may_wait():
         reader.close()
 
 
+async def test_only_one_of_two_that_come_at_the_same_moment_may_wait():
+    feed = Feed("test")
+    reader = feed.read()
+    ended = []
+
+    async def read():
+        try:
+            ended.append(await everything(reader))
+        except trio.BusyResourceError:
+            ended.append("busy")
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            assert ended == ["busy"]
+            feed.close()
+
+    assert ended == ["busy", []]
+
+
 async def test_every_step_is_a_checkpoint():
     feed = filled(3)
     with feed.read(after=0) as reader:

@@ -307,6 +307,35 @@ async def test_answers_have_their_statuses_and_types(document: dict[str, Any]) -
     assert answers("/health", "get") == {"200": json, "503": json, "default": json}
 
 
+async def test_a_status_that_the_annotation_does_not_tell_hides_no_schema(make_app: Any) -> None:
+    app = make_app()
+
+    @app.post("/plain")
+    async def plain() -> tuple[Note, int]:
+        raise NotImplementedError
+
+    @app.post("/headers")
+    async def headers() -> tuple[Note, int, dict[str, str]]:
+        raise NotImplementedError
+
+    @app.post("/said")
+    @describe(status=202)
+    async def said() -> tuple[Note, int]:
+        raise NotImplementedError
+
+    @app.post("/response")
+    async def response() -> tuple[Response, int]:
+        raise NotImplementedError
+
+    paths = document_of(app)["paths"]
+    note = {"application/json": {"schema": {"$ref": "#/components/schemas/Note"}}}
+    assert paths["/plain"]["post"]["responses"]["200"]["content"] == note
+    assert paths["/headers"]["post"]["responses"]["200"]["content"] == note
+    assert paths["/said"]["post"]["responses"]["202"]["content"] == note
+    assert set(paths["/said"]["post"]["responses"]) == {"202", "default"}
+    assert "content" not in paths["/response"]["post"]["responses"]["200"]
+
+
 async def test_with_keys_the_schemes_are_named(make_app: Any) -> None:
     found = document_of(make_app(keys={"ann": "k"}))
     assert found["security"] == [{"bearer": []}, {"apiKey": []}]

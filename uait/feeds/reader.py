@@ -122,9 +122,10 @@ class FeedReader:
         return self._take()
 
     async def _ready(self) -> None:
+        await trio.lowlevel.checkpoint()
+        # Not before the checkpoint: of two that come at the same moment, neither waits yet.
         if self._wakeup is not None:
             raise trio.BusyResourceError("another task already reads from this FeedReader")
-        await trio.lowlevel.checkpoint()
         while not self._waiting:
             self._raise_if_slow()
             if self._closed or self._feed.closed:

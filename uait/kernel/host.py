@@ -79,7 +79,7 @@ class Host:
         return self._statuses
 
     async def stop(self) -> None:
-        """Drain and stop everything, and wait until it has ended: at most the grace period and 2 s."""
+        """Drain and stop everything, and wait until it has ended: at most the grace period and 2 s, and longer only for what shields itself from cancellation, which is then named in the log."""
         self.request_stop()
         await self._stopped.wait()
 
@@ -215,6 +215,8 @@ async def open_host(
 ) -> AsyncIterator[Host]:
     """Start every service and stop them when the block is left.
 
+    Plugins are imported here, in the caller's event loop: the first time in a process, that holds it up for a second or two.
+
     Args:
         settings: left out: from the settings file and the environment, as `python -m uait` reads them.
         services: further ones, as specs or `module:attr`; they win over installed ones of the same name.
@@ -223,7 +225,8 @@ async def open_host(
         The host, when every service is ready or known to have failed (`Host.status`). One that fails does not end the block, unless its spec says
         that it is `essential`: then all others are stopped as by `Host.stop`, the block is cancelled, and `ServiceFailed` is raised.
 
-    On cancellation the services drain for `settings.grace` seconds all the same: the block then ends within that and 2 s. `Host.cancel` is quicker.
+    On cancellation the services drain for `settings.grace` seconds all the same: the block then ends within that and 2 s, but for what shields itself from cancellation: that is waited for, as by
+    `Host.stop`. `Host.cancel` is quicker.
 
     Raises:
         SettingsError, StartError: before anything runs; with every problem at once.

@@ -26,8 +26,9 @@ def run_service(tmp_path: Path) -> Runner[httpx.AsyncClient]:
                 assert answer.json() == {"words": 2}
 
     `settings` is the service's own section, as a settings file would have it. Every further keyword is a service that stands in for another one: a
-    `@service`, or any ASGI app. `client` is an `httpx.AsyncClient`: statuses do not raise, a crash of the app does. Two runs in one test share the data
-    directory, so that what must survive a restart can be tested. Works under `trio` only (pytest-trio).
+    `@service`, or any ASGI app. `client` is an `httpx.AsyncClient`: statuses do not raise, and what a handler raises is a 500, as for any client, with
+    its traceback in the log; only an answer that breaks off or never begins raises. Two runs in one test share the data directory, so that what must
+    survive a restart can be tested. Works under `trio` only (pytest-trio).
     """
 
     def run(

@@ -50,7 +50,7 @@ def describe(
         body_optional: it may be left out.
         query: class of the query parameters, where it does not call `query(...)` itself.
         returns: type of the answer, instead of the return annotation.
-        status: of success; else 204 for None, the Literal of a `tuple[X, Literal[201]]`, or 200.
+        status: of success; else 204 for None, the Literal of a `tuple[X, Literal[201]]`, or 200, also for a `tuple[X, int]`, which does not tell.
         media_type: of the answer, where it is not JSON.
         responses: further statuses, each with the type of its body, or None for our error body.
         streams: the answer may be an event stream instead, where the handler does not call `event_stream(...)` itself.

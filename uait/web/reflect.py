@@ -91,7 +91,7 @@ def _return_type(handler: Callable[..., Any], scope: dict[str, Any]) -> Any:
 
 
 def _answers(annotation: Any) -> dict[int, list[Any]]:
-    """Status -> types. `tuple[X, Literal[201]]` names its status, None is 204, the rest 200; a `Response` may be anything."""
+    """Status -> types. `tuple[X, Literal[201]]` names its status, None is 204, the rest 200, `tuple[X, int]` too; a `Response` may be anything."""
     found: dict[int, list[Any]] = {}
     members = (
         typing.get_args(annotation)
@@ -101,9 +101,9 @@ def _answers(annotation: Any) -> dict[int, list[Any]]:
     for member in members:
         status, kind = 200, member
         if typing.get_origin(member) is tuple:
-            kind, *rest = typing.get_args(member)
+            kind, *rest = typing.get_args(member) or (UNKNOWN,)
             codes = typing.get_args(rest[0]) if rest and typing.get_origin(rest[0]) is Literal else ()
-            if not codes:
+            if Ellipsis in rest:
                 kind = UNKNOWN
             for status in codes:
                 found.setdefault(status, []).append(kind)
