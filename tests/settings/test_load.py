@@ -83,6 +83,11 @@ def test_the_file_can_be_named_by_variable(write: Write) -> None:
     assert load_settings(environ={"UAIT_CONFIG": str(write("grace = 7"))}).grace == 7.0
 
 
+def test_a_data_directory_without_a_name_is_refused_and_not_wherever_one_is() -> None:
+    with pytest.raises(SettingsError, match="--data-dir: data_dir must be a path, not ''"):
+        load_settings(environ={}, flags={"data_dir": ""})
+
+
 def test_a_data_directory_in_the_file_is_relative_to_the_file(write: Write, tmp_path: Path) -> None:
     file = write('data_dir = "here"')
 

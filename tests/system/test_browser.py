@@ -154,11 +154,12 @@ async def test_the_console_shows_what_runs_and_chats(start: Any, browser: Browse
         assert "no model 'gone'" in await browser.until("return document.querySelector('#talk .error')?.textContent")
 
 
-async def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(start: Any, browser: Browser) -> None:
+async def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(start: Any, browser: Browser, http: Any) -> None:
     async with open_upstream() as upstream:
         upstream.models = ["stall"]
         async with start(env={"OPENAI_BASE_URL": upstream.url}) as process:
             await browser.open(process.url("gateway", "/", "localhost"))
+            await browser.run("document.getElementById('user').value = 'Jürgen 🐈'")
             await browser.type("#message", "Hello\n")
             assert await browser.until("return document.querySelector('#talk .assistant')?.textContent")
             assert upstream.open_requests == 1
@@ -166,7 +167,16 @@ async def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(start: Any, 
             assert await browser.until("return document.querySelector('#talk .error')?.textContent") == "stopped"
             assert await browser.until("return !document.getElementById('send').disabled")
             await upstream.until(lambda server: server.open_requests == 0)
+            # The next message goes on in the same conversation, which its user finds by other ways, too.
+            await browser.type("#message", "And then?\n")
+            assert await browser.until("return document.querySelectorAll('#talk .assistant')[1]?.textContent")
+            await browser.click("#stop")
+            assert await browser.until("return !document.getElementById('send').disabled")
             assert await browser.errors() == []
+            async with http() as client:
+                url = process.url("gateway", "/api/v1/conversations")
+                found = await client.get(url, headers={"X-User-ID": "Jürgen 🐈".encode()})
+            assert [each["title"] for each in found.json()["conversations"]] == ["Hello"]
 
 
 async def test_who_has_a_key_gives_it_in_the_console(start: Any, browser: Browser) -> None:

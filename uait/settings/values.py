@@ -226,6 +226,8 @@ def _strict(kind: Any, accepts: tuple[type, ...]) -> Callable[[Any, Any], Any]:
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, accepts) or (isinstance(value, bool) and kind is not bool):
             raise Misfit([_unexpected(kind, value)])
+        if kind is Path and not str(value):
+            raise Misfit([_unexpected(kind, value)])  # it would be wherever the process happens to be
         return kind(value)
 
     return hook
