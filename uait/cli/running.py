@@ -18,6 +18,7 @@ from uait.cli.runfile import keep_run_file
 from uait.cli.stopping import Stop
 from uait.cli.tables import table
 from uait.errors import APIError, Problem, ServiceFailed, SettingsError, StartError
+from uait.heap import give_back
 from uait.kernel.host import Host, open_host
 from uait.kernel.logs import configure
 from uait.kernel.plan import check
@@ -27,6 +28,9 @@ from uait.settings import Settings
 
 PROVIDERS = 5.0
 """Seconds that the chat service may take to name its providers."""
+
+GIVE_BACK = 300.0
+"""Seconds between two times that free memory is given back to the system."""
 
 log = logging.getLogger("uait.cli")
 
@@ -67,11 +71,19 @@ async def _run(settings: Settings, services: tuple[ServiceSpec | str, ...], stop
                 nursery.start_soon(_stop_when_all_have_failed, host)
                 await nursery.start(keep_run_file, host)
                 nursery.start_soon(_announce, host)
+                nursery.start_soon(_give_back_now_and_then)
                 with settled():
                     await host.wait()
                 nursery.cancel_scope.cancel(reason="the host has stopped")
     if host is not None and not starting.cancelled_caught:
         _raise_for(host.status())
+
+
+async def _give_back_now_and_then() -> None:
+    """Buffers of all sizes come and go, and what stays settles between them."""
+    while True:
+        give_back()
+        await trio.sleep(GIVE_BACK)
 
 
 async def _stop_when_all_have_failed(host: Host) -> None:

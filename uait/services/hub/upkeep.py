@@ -10,10 +10,11 @@ Neither Python nor the C library gives memory back by itself that lies between o
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable
 
 import trio
+
+from uait.heap import give_back
 
 STEP = 250
 """So many more clients than ever before, and what there is is frozen."""
@@ -29,16 +30,9 @@ SETTLE = 15.0
 
 
 def reclaim() -> None:
-    """Collect rings of objects among what is not frozen, and have the C library give back what is free. Everybody waits for it."""
+    """Collect rings of objects among what is not frozen, and give back what is free. Everybody waits for it."""
     gc.collect()
-    if sys.platform != "linux":
-        return  # only glibc has `malloc_trim`, and elsewhere there may be no library to ask for it
-    # Only now, for it takes memory itself, and most never have so many clients.
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back()
 
 
 class Upkeep:
