@@ -153,8 +153,10 @@ class Host:
                 raise self._failures[0]
         finally:
             self._stop.set()
-            self._release()
-            self._stopped.set()
+            try:
+                self._release()
+            finally:
+                self._stopped.set()
 
     async def _keep(self, keeper: Keeper) -> None:
         """Run one keeper. An essential one's failure is raised when the others have stopped, as they do for any other reason: by the ladder."""

@@ -59,12 +59,15 @@ async def open_connection(
 
     controller: Any = partial(Worker, f"uait {name}")
     before = apsw.async_controller.set(controller)
+    connection: apsw.AsyncConnection | None = None
     try:
-        # Nobody would close a connection whose opener was cancelled before he had it. Opening a file is short.
-        with trio.CancelScope(shield=True):
+        # Nobody would close a connection whose opener was cancelled before he had it.
+        with trio.move_on_after(LOCK_TIMEOUT, shield=True):
             connection = await apsw.Connection.as_async(str(path), flags=flags)
     finally:
         apsw.async_controller.reset(before)
+    if connection is None:
+        raise apsw.CantOpenError(f"the file was not opened within {LOCK_TIMEOUT:g} s")
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + LOCK_TIMEOUT
