@@ -83,6 +83,24 @@ async def test_one_bad_message_after_the_other_ends_the_connection(hubs):
         assert wire.closed == (3501, "bad messages")
 
 
+async def test_who_goes_on_asking_for_more_rooms_than_there_may_be_is_sent_away(hubs):
+    async with hubs(bad_messages=3, rooms_per_client=2) as connect:
+        wire = await connect()
+        wire.say(type="join", data={"room": "a"})
+
+        for name in "bcdefg":
+            wire.say(type="join", data={"room": name})
+            wire.say(type="subscribe", data={"room": name})
+            wire.say(type="chat", content="I can live with it")
+        await wait_all_tasks_blocked()
+        assert wire.closed is None
+        for name in "bcd":
+            wire.say(type="join", data={"room": name})
+        await wait_all_tasks_blocked()
+        assert wire.closed == (3505, "too many rooms")
+        assert {message["data"]["code"] for message in wire.of("error")} == {"TOO_MANY_ROOMS"}
+
+
 async def test_a_broadcast_without_a_room_reaches_clients_in_any_room(hubs):
     async with hubs() as connect:
         ada, bob = await connect("ada"), await connect("bob")

@@ -11,6 +11,7 @@
 | 3501 | bad messages | one message after the other could not be understood |
 | 3503 | disconnected | an operator, or the user, has ended it |
 | 3504 | too many connections | this user has as many connections as one may have |
+| 3505 | too many rooms | it is in as many rooms as a client may be in, and went on asking for more |
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class CloseCode(enum.IntEnum):
     BAD_MESSAGES = 3501
     DISCONNECTED = 3503
     TOO_MANY_CONNECTIONS = 3504
+    TOO_MANY_ROOMS = 3505
 
     @property
     def reason(self) -> str:

@@ -17,7 +17,6 @@ from uait.services.hub.protocol import (
     TRANSIENT,
     Join,
     Leave,
-    Malformed,
     Message,
     MessageType,
     Publish,
@@ -134,9 +133,10 @@ class Connection:
             await self._carry_out(raw)
         except Refused as refused:
             self.client.tell(refused.as_message())
-            self._bad = self._bad + 1 if isinstance(refused, Malformed) else 0
-            if self._bad >= self._hub.settings.bad_messages:
-                self.client.cut(CloseCode.BAD_MESSAGES)
+            code = refused.insisting
+            self._bad = 0 if code is None else self._bad + 1
+            if code is not None and self._bad >= self._hub.settings.bad_messages:
+                self.client.cut(code)
         else:
             self._bad = 0
 

@@ -267,7 +267,7 @@ class HubSettings:
         rooms: rooms that may exist at once, and as many that may be declared.
         message_bytes: the longest message of a client; a longer one is refused, and above the host's limit the connection is closed with 1009.
         rate: messages a second from one client; more are refused, and go on for long with 3013. 0: any number.
-        bad_messages: messages that cannot be understood, one after the other, before the connection is closed with 3501.
+        bad_messages: messages that cannot be understood, or ask for more rooms than `rooms_per_client`, one after the other, before the connection is closed with 3501 or 3505.
         queue: messages of one room that may wait for one client, beyond what its connection holds, before it counts as slow; where the room does not say otherwise, it is closed with 3008.
         queue_bytes: the same in bytes.
         history: messages kept of each room.

@@ -18,13 +18,14 @@ Messages that a room keeps carry their `offset` there, and `missed`, where some 
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import orjson
 
 from uait.errors import APIError, InvalidJSON
 from uait.feeds import Position
+from uait.services.hub.codes import CloseCode
 from uait.services.hub.presence import PresenceMode
 from uait.storage.ids import new_id, utc_now
 from uait.web.codec import from_json
@@ -181,7 +182,10 @@ class Refused(APIError):
 
     Attributes:
         ref: the `id` that the client gave its message, where it gave one.
+        insisting: the code that a connection is closed with where its client asks for nothing else, time after time; None where that harms nobody.
     """
+
+    insisting: ClassVar[CloseCode | None] = None
 
     def __init__(self, code: str, text: str, *, status: int = 409, ref: str | None = None) -> None:
         super().__init__(text, code=code, status=status)
@@ -194,6 +198,8 @@ class Refused(APIError):
 
 class Malformed(Refused):
     """A message that cannot be understood, whatever the state of things."""
+
+    insisting = CloseCode.BAD_MESSAGES
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(code, text, status=422)

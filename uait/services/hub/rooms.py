@@ -24,6 +24,17 @@ class TooMany(Refused):
         self.close = close
 
 
+class TooManyRooms(Refused):
+    """A room more than one client may be in."""
+
+    insisting = CloseCode.TOO_MANY_ROOMS
+
+    def __init__(self, joined: int) -> None:
+        super().__init__(
+            "TOO_MANY_ROOMS", f"You are in {joined} rooms, which is the limit: leave one first.", status=429
+        )
+
+
 class Rooms(Directory):
     """A client is in it exactly as long as the block of `present` lasts, so nobody can be listed who is not connected.
 
@@ -141,9 +152,7 @@ class Rooms(Directory):
     def _check_room_for_one(self, client: Client, room: Room) -> None:
         joined = self._joined[client.client_id]
         if len(joined) >= self._settings.rooms_per_client:
-            raise Refused(
-                "TOO_MANY_ROOMS", f"You are in {len(joined)} rooms, which is the limit: leave one first.", status=429
-            )
+            raise TooManyRooms(len(joined))
         most = room.options.max_members
         if most is not None and len(room.members) >= most:
             raise Refused("ROOM_FULL", f"There are {most} in the room already, which is its limit.")
