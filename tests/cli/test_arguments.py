@@ -86,3 +86,21 @@ def test_a_quick_question_does_not_import_what_is_slow(typed: str) -> None:
         "assert not {'quart', 'hypercorn', 'httpx', 'apsw'} & sys.modules.keys(), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--prt chat=1", "there is no option --prt; did you mean --port?"),
+        ("--prt=chat=1", "there is no option --prt; did you mean --port?"),
+        ("plugins --jsn", "there is no option --jsn; did you mean --json?"),
+        ("--frobnicate 3", "there is no option --frobnicate; see --help"),
+    ],
+)
+def test_a_mistyped_option_is_named_and_what_was_meant(
+    typed: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(typed.split())
+    assert ended.value.code == Exit.USAGE
+    assert said in capsys.readouterr().err

@@ -301,6 +301,18 @@ async def test_a_model_that_is_gone_has_its_providers_list_asked_for_again_but_n
         assert (fake.asked, other.asked) == (2, 1)
 
 
+async def test_a_provider_that_cannot_be_closed_keeps_no_other_open(autojump_clock: object, caplog: Any) -> None:
+    class Stubborn(Fake):
+        async def aclose(self) -> None:
+            raise OSError("its pipe is broken")
+
+    other = Fake("b", "m")
+    async with open_catalog([Entry(Stubborn("a", "m")), Entry(other)]):
+        pass
+    assert other.closed
+    assert "its pipe is broken" in caplog.text
+
+
 async def test_all_keys_of_a_provider_are_closed(autojump_clock: object) -> None:
     keys = [Fake("a", "m") for _ in range(3)]
     async with open_catalog([Entry(keys[0], others=tuple(keys[1:]))]) as catalog:

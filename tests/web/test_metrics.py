@@ -10,6 +10,7 @@ import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from uait.calls.context import SCOPE_KEY, CallContext, Identity
 from uait.web.metrics import get_or_create
 
 
@@ -131,3 +132,16 @@ async def test_the_close_code_of_a_websocket(app: Any, connect: Any, caplog: Any
         await connection.leave()
     (record,) = caplog.records
     assert record.close_code == 1006
+
+
+async def test_services_that_ask_each_other_how_they_are_fill_nobodys_log(app: Any, ask: Any, caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    from_another = {SCOPE_KEY: CallContext("id", Identity("ann"))}
+    for options in ({}, from_another):
+        await ask(app, "/health", **options)
+    await ask(app, "/things/1", **from_another)
+    assert [(record.path, record.levelno) for record in caplog.records] == [
+        ("/health", logging.INFO),
+        ("/health", logging.DEBUG),
+        ("/things/1", logging.INFO),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +74,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("name", nargs="?", default=None, help="check this plugin only, and show its traceback")
             command.add_argument("--inspect", default=None, help=argparse.SUPPRESS)  # doctor's own child process
     parser.set_defaults(command="run")
-    arguments = parser.parse_args(argv)
-    arguments.typed = list(sys.argv[1:] if argv is None else argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    _check_names(parser, commands, typed)
+    arguments = parser.parse_args(typed)
+    arguments.typed = typed
     return arguments
+
+
+def _check_names(parser: argparse.ArgumentParser, commands: Any, typed: Sequence[str]) -> None:
+    """Name an option or a command that there is not, and what was meant: argparse would take the value behind an unknown option for a command, and complain about that."""
+    parsers = [parser, *commands.choices.values()]
+    options = {option for each in parsers for option in each._option_string_actions}
+    for word in typed:
+        name = word.partition("=")[0]
+        if name == "--":
+            return
+        if name.startswith("--") and name not in options:
+            parser.error(f"there is no option {name}{_meant(name, options)}")
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # not for who types what there is
+
+    close = get_close_matches(name, sorted(names), n=1)
+    return f"; did you mean {close[0]}?" if close else "; see --help"
 
 
 class _Version(argparse.Action):

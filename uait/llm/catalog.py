@@ -375,7 +375,10 @@ async def open_catalog(entries: Sequence[Entry], **options: Any) -> AsyncIterato
             nursery.cancel_scope.cancel(reason="the catalog is closed")
             with trio.CancelScope(deadline=trio.current_time() + CLOSE_TIMEOUT, shield=True):
                 for provider in [key for entry in entries for key in entry.keys]:
-                    await provider.aclose()
+                    try:
+                        await provider.aclose()
+                    except Exception:  # somebody else's code: it keeps no other from being closed
+                        _log.exception("a provider could not be closed")
 
 
 class _NoModels(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from uait.calls.context import SCOPE_KEY
 from uait.server.asgi import Scope
 from uait.web.exchange import Exchange
 
@@ -17,10 +18,13 @@ def shown_path(scope: Scope) -> str:
 
 
 def log_access(log: logging.Logger, exchange: Exchange, seconds: float) -> None:
-    """Write the line."""
-    if not log.isEnabledFor(logging.INFO):
-        return
+    """Write the line. That one service asks the next how it is, and the answer is "well", is for who debugs: a look at the gateway's /health is eleven such questions."""
     scope = exchange.scope
+    level = logging.INFO
+    if scope["path"] == "/health" and exchange.status == 200 and SCOPE_KEY in scope:
+        level = logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
     method = scope.get("method") or "WEBSOCKET"
     path = shown_path(scope)
     milliseconds = round(seconds * 1000, 3)
@@ -35,4 +39,4 @@ def log_access(log: logging.Logger, exchange: Exchange, seconds: float) -> None:
     }
     if exchange.close_code:
         fields["close_code"] = exchange.close_code
-    log.info("%s %s %s %.1f ms", method, path, exchange.status, milliseconds, extra=fields)
+    log.log(level, "%s %s %s %.1f ms", method, path, exchange.status, milliseconds, extra=fields)
