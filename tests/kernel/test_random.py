@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uait.calls.client import Calls
@@ -210,6 +210,20 @@ async def live(
     after=st.sampled_from([0.0, 0.0005, 0.1, 0.6, 1.0, 2.5, 7.0, 40.0]),
     essential=st.sampled_from([None, None, "ground", "top"]),
     calls=st.lists(st.tuples(st.sampled_from(sorted(NEEDS)), MOMENTS, LONG), max_size=4),
+)
+@example(  # told to stop between its crash and the moment at which that is noticed
+    lives={"ground": [], "middle": [], "top": [Life(start=0.0, crash="lifespan", after=0.0, teardown=8.0)]},
+    end="leave",
+    after=0.0,
+    essential=None,
+    calls=[],
+)
+@example(  # a failure and a cancellation at the same moment
+    lives={"ground": [], "middle": [], "top": [Life(start=0.0, crash="factory", after=0.0, teardown=0.0)] * 4},
+    end="cancel the embedder",
+    after=7.0,
+    essential="top",
+    calls=[("calm", 0.0, 8.0)],
 )
 @settings(max_examples=60, deadline=None)
 def test_every_life_ends_well(

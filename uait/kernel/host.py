@@ -257,12 +257,12 @@ async def open_host(
 
 
 def _only(group: BaseExceptionGroup[BaseException], body: BaseException | None) -> BaseException | None:
-    """The one exception that `group` stands for, or None where there are several."""
+    """The one exception that `group` stands for, or None where there are several. A cancellation beside a failure is none of them: it has done what it was for."""
     # Not the same object where the block had a nursery of its own: trio takes groups apart and builds them anew.
     if body is not None and (own := list(leaves(body))):
-        return body if len(group.exceptions) == 1 and list(leaves(group)) == own else None
+        return body if list(leaves(group)) == own else None
     failed, rest = group.split(ServiceFailed)
-    found: BaseException | None = failed if rest is None else None
+    found: BaseException | None = failed if rest is None or not any(leaves(rest)) else None
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found

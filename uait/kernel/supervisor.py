@@ -114,6 +114,9 @@ class Keeper:
             case State.STARTING if self._scope is not None:
                 # Nobody is inside yet, so there is nothing to wait for.
                 self._scope.cancel(reason="told to stop before it was ready")
+            case State.READY if self._server is not None:
+                # It drains first; but where it has just crashed, and has not got as far as to say so, it is on its way out already.
+                self._server.end_by(self._host.stop_at + TEARDOWN)
             case State.DRAINING:  # it cleans up after a crash
                 self._end_by_the_stop()
 
@@ -256,6 +259,7 @@ class Keeper:
         """What is left of this incarnation is its teardown: let nobody in any more, and bound it."""
         self._incarnation = None
         if self._stop.is_set():
+            self._end_by_the_stop()
             return
         scope.deadline = min(scope.deadline, trio.current_time() + CLEANUP)
         if self._ready_at is not None:
