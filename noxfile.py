@@ -49,13 +49,13 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The quick tests, three at a time: many of them wait for a deadline."""
-    pytest(session, "-n", "3", "--dist", "loadgroup")
+    pytest(session, "-n", "3")
 
 
 @nox.session(python=BOTH_LINES)
 def system(session: nox.Session) -> None:
     """Real processes and real clients, two at a time."""
-    pytest(session, "-n", "2", "--dist", "loadgroup", "-m", "system")
+    pytest(session, "-n", "2", "-m", "system")
 
 
 @nox.session(python=BOTH_LINES)

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -13,6 +14,9 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", settings.default, deadline=None)
 settings.load_profile("untimed")
+
+TOGETHER = ("tests/system/test_packaging.py", "tests/system/test_section_1.py")
+"""Files whose tests belong to one worker: each other one would install everything anew, or want the documented ports, too."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,9 +27,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out one test after the other, and a file of `TOGETHER` as a whole. xdist's own way for that, `--dist loadgroup`, does nothing under pytest 9.2 (pytest-xdist issue 1386)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0] if nodeid.startswith(TOGETHER) else nodeid
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # What takes long begins first: what is short fills the gaps that it leaves at the end. A group has one worker to itself.
-    items.sort(key=lambda item: (not item.get_closest_marker("xdist_group"), not item.get_closest_marker("system")))
+    # What takes long begins first: what is short fills the gaps that it leaves at the end.
+    items.sort(key=lambda item: (not item.nodeid.startswith(TOGETHER), not item.get_closest_marker("system")))
     if not config.getoption("--share"):
         return
     shared = [item for item in items if item.get_closest_marker("shared") is not None]

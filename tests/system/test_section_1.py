@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("the documented ports")]
+pytestmark = pytest.mark.system
 
 PORTS = {"gateway": 9999, "orchestrator": 8080, "chat": 8016, "memory": 8017, "hub": 8082, "discovery": 8083}
 TITLES = {
