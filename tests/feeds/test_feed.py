@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 
+import orjson
 import pytest
 import trio
 import trio.testing
@@ -99,6 +101,20 @@ async def test_retention_by_count_bytes_and_age(autojump_clock):
     feed.append("new")
     assert [event.data for event in feed.last(99)] == ["new"]
     assert len(feed) == 1
+
+
+async def test_what_is_kept_takes_no_more_than_it_weighs():
+    feed = Feed("f")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            feed.append(orjson.dumps({"type": "chat", "content": "x" * 1500, "number": number}))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(feed) == 1000
+    assert after - before < 1.3 * feed.bytes
 
 
 async def test_an_event_too_big_to_keep_still_reaches_those_who_are_there():

@@ -122,6 +122,9 @@ class Feed:
                 return known
             self._remember(token, self._offset + 1)
         self._offset += 1
+        if type(data) is bytes:
+            # As long as it is, and no longer: what orjson has encoded still holds the room it was encoded in, 4 KiB for 30 bytes and 56 KiB for 5000.
+            data = bytes(memoryview(data))
         event = FeedEvent(self._offset, data, key, weight=self._weigh(data))
         self._keep(event, self._now())
         self._trim()
