@@ -1,4 +1,4 @@
-"""Memory that nobody uses, back to the system."""
+"""Memory that nobody uses: not kept, or back to the system."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def exact(data: bytes) -> bytes:
+    """The same in a piece of memory of its own size, for what is kept: what orjson (3.13) has encoded still holds all the room that it was encoded in, 4 KiB for 30 bytes and 56 KiB for 5000."""
+    return bytes(memoryview(data))

@@ -23,6 +23,7 @@ import trio
 
 from uait.feeds.events import FeedClosed, FeedEvent, Position, weigh
 from uait.feeds.reader import FeedReader, SlowPolicy
+from uait.heap import exact
 
 MIB = 1024 * 1024
 
@@ -123,8 +124,7 @@ class Feed:
             self._remember(token, self._offset + 1)
         self._offset += 1
         if type(data) is bytes:
-            # As long as it is, and no longer: what orjson has encoded still holds the room it was encoded in, 4 KiB for 30 bytes and 56 KiB for 5000.
-            data = bytes(memoryview(data))
+            data = exact(data)
         event = FeedEvent(self._offset, data, key, weight=self._weigh(data))
         self._keep(event, self._now())
         self._trim()

@@ -25,6 +25,7 @@ import orjson
 
 from uait.errors import APIError, InvalidJSON
 from uait.feeds import Position
+from uait.heap import exact
 from uait.services.hub.codes import CloseCode
 from uait.services.hub.presence import PresenceMode
 from uait.storage.ids import new_id, utc_now
@@ -97,7 +98,7 @@ class Message:
             if value is not None:
                 fields[name] = value
         fields["timestamp"] = self.timestamp
-        return orjson.dumps(fields)
+        return exact(orjson.dumps(fields))  # it may have to wait for many slow clients
 
 
 def with_offset(encoded: bytes, offset: int, missed: int = 0) -> bytes:
