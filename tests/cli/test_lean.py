@@ -41,6 +41,8 @@ def test_command_lines_and_servers_of_libraries_are_not_loaded() -> None:
     assert run(f"print([name for name in {wanted} if name in sys.modules])") == "[]"
 
 
+@pytest.mark.system
+@pytest.mark.shared
 @pytest.mark.parametrize(
     "code",
     [

@@ -18,7 +18,7 @@ import pytest
 
 from uait.cli.runfile import NAME
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.shared]
 
 Start = Callable[..., Any]
 Uait = Callable[..., tuple[int, str, str]]

@@ -23,6 +23,7 @@ DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.shared,
     pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not both installed"),
 ]
 
