@@ -92,3 +92,14 @@ def test_the_garbage_collector_is_as_before_afterwards() -> None:
         assert gc.get_threshold()[0] == YOUNG
         assert gc.get_freeze_count() > before[1]
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+def test_a_program_that_has_frozen_something_itself_keeps_it() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with settled():
+            pass
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from uait.calls.context import CallContext, bind_call
-from uait.kernel.logs import JSONFormatter, TextFormatter, configure
+from uait.kernel.logs import JSONFormatter, TextFormatter, log_to
 
 
 def record(message: str, *arguments: Any, **extra: Any) -> logging.LogRecord:
@@ -84,10 +84,12 @@ def test_a_crash_comes_with_its_traceback(formatter: logging.Formatter) -> None:
 
 def test_others_are_heard_from_warnings_on_and_uait_from_its_level_on(root: logging.Logger) -> None:
     stream = io.StringIO()
-    configure("json", "debug", stream)
+    before = root.handlers[:], root.level
+    with log_to(stream, format="json", level="debug"):
+        logging.getLogger("httpx").info("no")
+        logging.getLogger("httpx").warning("theirs")
+        logging.getLogger("uait.chat").debug("ours")
+    logging.getLogger("httpx").warning("the program's own again")
 
-    logging.getLogger("httpx").info("no")
-    logging.getLogger("httpx").warning("theirs")
-    logging.getLogger("uait.chat").debug("ours")
-
+    assert (root.handlers, root.level) == before
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["theirs", "ours"]

@@ -50,7 +50,13 @@ def leave_out_what_is_not_needed() -> None:
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """Spare the garbage collector, inside the block, what is there at its beginning: code and services, which stay, and through which it would go again and again. New objects are looked at less often."""
+    """Spare the garbage collector, inside the block, what is there at its beginning: code and services, which stay, and through which it would go again and again. New objects are looked at less often.
+
+    A program that has frozen something itself is left as it is.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(YOUNG, *before[1:])

@@ -20,7 +20,7 @@ from uait.cli.tables import table
 from uait.errors import APIError, Problem, ServiceFailed, SettingsError, StartError
 from uait.heap import give_back
 from uait.kernel.host import Host, open_host
-from uait.kernel.logs import configure
+from uait.kernel.logs import log_to
 from uait.kernel.plan import check
 from uait.kernel.service import ServiceSpec
 from uait.kernel.status import ServiceStatus, State
@@ -55,8 +55,8 @@ def _problems_of_sections(settings: Settings) -> Sequence[Problem]:
 
 def run_host(settings: Settings, services: Iterable[ServiceSpec | str]) -> None:
     """See `uait.cli.run`."""
-    configure(settings.log_format, settings.log_level, sys.stderr)
-    with Stop(settings.grace) as stop:
+    logs = log_to(sys.stderr, format=settings.log_format, level=settings.log_level)
+    with logs, Stop(settings.grace) as stop:
         trio.run(_run, settings, tuple(services), stop)
 
 

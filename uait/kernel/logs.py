@@ -6,6 +6,8 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -17,20 +19,28 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def configure(format: str, level: str, stream: IO[str]) -> None:
-    """Send this process's log to `stream`. Other libraries speak from level WARNING on, uait from `level` on.
+@contextmanager
+def log_to(stream: IO[str], *, format: str, level: str) -> Iterator[None]:
+    """Send this process's log to `stream`, and nowhere else, inside the block. Other libraries speak from level WARNING on, uait from `level` on.
 
     Args:
+        stream: usually standard error.
         format: "text" or "json".
         level: name of a level in lower case.
-        stream: where to, usually standard error.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
-    root = logging.getLogger()
+    root, ours = logging.getLogger(), logging.getLogger("uait")
+    before = (root.handlers[:], root.level, ours.level)
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("uait").setLevel(level.upper())
+    ours.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
 
 
 def _request_id(record: logging.LogRecord) -> str | None:
