@@ -262,3 +262,17 @@ async def test_who_comes_and_goes_within_a_tick_is_not_left_over_with_who_subscr
         eve.leave()
         await trio.sleep(2 * TICK)
         assert len(view.catch_up().members) == 2
+
+
+async def test_who_was_told_a_number_between_two_ticks_is_told_when_it_is_the_old_one_again(hubs, autojump_clock):
+    async with hubs(presence_tick=TICK) as connect:
+        ada, bob = [await connect(user, general=False) for user in ("ada", "bob")]
+        await subscribe(ada, "counts")
+        await subscribe(bob, None)
+        await trio.sleep(2 * TICK)
+        # A page that is loaded again: the new connection comes before the old one goes.
+        back = await connect("bob", general=False)
+        assert (await subscribe(back, "counts"))["members"] == 3
+        bob.leave()
+        await trio.sleep(2 * TICK)
+        assert news(back) == [{"event": "count", "members": 2}]

@@ -83,6 +83,8 @@ class RoomPresence:
         first = mode in LISTS and not any(map(self._audience, LISTS))
         if mode is not PresenceMode.NONE:
             self._watchers.setdefault(mode, Audience()).add(member)
+        if mode is PresenceMode.COUNTS:
+            self._counted = -1  # it knows the number of this moment, which need not be that of the last tick
         if mode not in LISTS:
             return None
         if first:
