@@ -188,6 +188,15 @@ async def test_a_bad_broadcast_says_what_is_wrong(run_service, body, where):
     assert where in [problem["path"] for problem in answer.json()["error"]["details"]]
 
 
+async def test_nor_does_a_broadcast_make_others_believe_in_ghosts(run_service):
+    async with run_service(hub) as client:
+        for event, status in (("leave", 422), ("away", 200)):
+            said = {"type": "presence", "room": "general", "data": {"event": event, "client_id": "x"}}
+            answer = await client.post("/broadcast", json=said)
+            assert answer.status_code == status
+            assert answer.json().get("error", {}).get("code") == (None if status == 200 else "RESERVED")
+
+
 async def test_what_was_said_in_a_room_can_be_read(live_hub):
     async with live_hub(history=2) as url, httpx.AsyncClient() as client, connected(url, "ada") as ada:
         await ada.get()

@@ -291,8 +291,7 @@ def _read(fields: dict[str, Any]) -> Inbound:
 
 def _publish(fields: dict[str, Any], kind: str, **rest: Any) -> Publish:
     place, data = fields.get("room"), fields.get("data")
-    if kind == "presence" and isinstance(data, dict) and data.get("event") in SERVER_EVENTS:
-        raise Malformed("RESERVED", "Who is there the hub alone says: use another 'data.event'.")
+    check_presence(kind, data)
     return Publish(
         type=MessageType(kind),
         room=None if place is None or place == "" else check_room(place),
@@ -300,6 +299,12 @@ def _publish(fields: dict[str, Any], kind: str, **rest: Any) -> Publish:
         data=data,
         **rest,
     )
+
+
+def check_presence(kind: str, data: Any) -> None:
+    """Refuse a message that says what the hub alone says. Raises `Malformed`."""
+    if kind == "presence" and isinstance(data, dict) and data.get("event") in SERVER_EVENTS:
+        raise Malformed("RESERVED", "Who is there the hub alone says: use another 'data.event'.")
 
 
 def _in_data(fields: dict[str, Any], name: str) -> Any:

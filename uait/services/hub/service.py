@@ -46,7 +46,7 @@ from uait.services.hub.model import (
     Stats,
 )
 from uait.services.hub.on_demand import open_on_demand
-from uait.services.hub.protocol import Malformed, Message, MessageType, check_room, with_offset
+from uait.services.hub.protocol import Malformed, Message, MessageType, check_presence, check_room, with_offset
 from uait.services.hub.room import Published, Room
 from uait.services.hub.rooms import Rooms
 from uait.services.hub.store import MIGRATIONS, RoomStore
@@ -139,6 +139,7 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
     async def broadcast() -> Broadcast:
         """Send a message to everybody, or to everybody in a room."""
         said = await body(BroadcastRequest)
+        check_presence(said.type, said.data)
         message = Message(
             type=MessageType(said.type), user_id=user_id(), room=said.room, content=said.content, data=said.data
         )
