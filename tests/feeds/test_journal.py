@@ -227,6 +227,17 @@ async def test_a_deleted_feed_is_another_life(sqlite_store):
         assert await again.append(b"new") == 1
 
 
+async def test_a_feed_whose_deletion_is_cancelled_can_be_opened_again(sqlite_store):
+    async with sqlite_store() as store, open_journal(store) as journal:
+        feed = await journal.open("tea")
+        await feed.append(b"one")
+        with trio.CancelScope() as scope:
+            scope.cancel(reason="the client left")
+            await journal.delete(feed)
+        assert feed.log.closed
+        assert kept(await journal.open("tea")) == [b"one"]
+
+
 async def test_deleting_while_it_is_being_stored(nursery):
     store, told = MemoryStore(), []
     async with open_journal(store) as journal:

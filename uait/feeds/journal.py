@@ -184,15 +184,20 @@ class Journal:
             del self._open[feed.log.name]
 
     async def delete(self, feed: DurableFeed) -> None:
-        """Close a feed and forget all of it. What waits to be stored of it is answered with FeedClosed."""
+        """Close a feed and forget all of it. What waits to be stored of it is answered with FeedClosed.
+
+        Where the store fails, or this is cancelled, it is closed all the same; opened again, it is as it is stored.
+        """
         feed.log.close()
         mine = [entry for entry in self._waiting if entry.feed is feed]
         self._waiting = deque(entry for entry in self._waiting if entry.feed is not feed)
         for entry in mine:
             entry.answer(_closed(feed))
-        await self._store.delete(feed.log.name)
-        if self._open.get(feed.log.name) is feed:
-            del self._open[feed.log.name]
+        try:
+            await self._store.delete(feed.log.name)
+        finally:
+            if self._open.get(feed.log.name) is feed:
+                del self._open[feed.log.name]
 
     def _add(self, entry: _Entry) -> None:
         if self._closed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import orjson
 import pytest
 import trio
@@ -280,6 +282,49 @@ async def test_a_deleted_room_is_gone_with_all_that_was_done_for_its_members(hub
         again = await rooms.declare("tea", "bob", options, operator=False)
         assert (again.owner, again.log.offset) == ("bob", 0)
         assert again.log.epoch != epoch
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+async def test_a_room_whose_deletion_is_cancelled_is_its_owner_s_until_nothing_is_kept_of_it(hubs, disk, step):
+    async with hubs() as connect:
+        ada, rooms = await connect("ada"), connect.hub.rooms
+        options = RoomOptions(private=True, durable=True)
+        await rooms.declare("den", "ada", options, operator=False)
+        await join(ada, "den")
+        await say(ada, "den", "a secret")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(rooms.delete, "den", "ada", operator=False))
+            for _ in range(step):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel(reason="the client left")
+        kept = "room den" in disk.feeds.feeds
+        assert kept <= ("den" in disk.declarations.rooms)
+        assert set(disk.declarations.rooms) <= set(rooms._declared)
+        if "den" in rooms._declared:
+            with pytest.raises(NotFound):
+                await rooms.find("den", "eve")
+            await rooms.delete("den", "ada", operator=False)
+        assert (await rooms.declare("den", "eve", options, operator=False)).log.offset == 0
+
+
+async def test_a_room_that_could_not_be_deleted_is_still_there_and_can_be_deleted_again(hubs, disk, monkeypatch):
+    async with hubs() as connect:
+        ada, rooms = await connect("ada"), connect.hub.rooms
+        await rooms.declare("log", "ada", RoomOptions(durable=True), operator=False)
+        await join(ada, "log")
+        await say(ada, "log", "one")
+        for store in (disk.feeds, disk.declarations):
+            with monkeypatch.context() as patch, pytest.raises(Unavailable):
+                patch.setattr(store, "delete", fail)
+                await rooms.delete("log", "ada", operator=False)
+            assert contents(await rooms.find("log", "ada")) == ["one"] * (store is disk.feeds)
+        await rooms.delete("log", "ada", operator=False)
+        with pytest.raises(NotFound):
+            await rooms.find("log", "ada")
+
+
+async def fail(name):
+    raise Unavailable("The disk is full.", code="DISK_FULL")
 
 
 # Durable rooms

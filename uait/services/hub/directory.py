@@ -250,18 +250,24 @@ class Directory(ABC):
             self._check_owner(owner, options, user_id, operator)
             if room is None:
                 room = await self._open(name)
-            if declared is not None:
-                await self._store.delete(name)
-                del self._declared[name]
+            self._declared.pop(name, None)
             del self._rooms[name]
             self._quiet.pop(name, None)
             members = list(room.members.values())
             for membership in members:
                 self._remove(membership, "deleted")
-            if room.durable is not None:
-                await self._journal.delete(room.durable)
-            else:
-                room.log.close()
+            try:
+                if room.durable is not None:
+                    await self._journal.delete(room.durable)
+                else:
+                    room.log.close()
+                # Last: as long as anything is kept of a room, it is its owner's, who can delete it again.
+                if declared is not None:
+                    await self._store.delete(name)
+            except BaseException:
+                if declared is not None:
+                    self._declared[name] = declared
+                raise
             await room.idle()
             return len(members)
 
