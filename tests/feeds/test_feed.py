@@ -103,6 +103,14 @@ async def test_retention_by_count_bytes_and_age(autojump_clock):
     assert len(feed) == 1
 
 
+async def test_what_gets_too_old_while_it_is_looked_for_is_not_left_out_silently():
+    moment = iter(range(0, 100, 10))
+    feed = Feed("test", max_age=25, clock=lambda: next(moment))
+    feed.append("old")  # the clock shows 0, and 10
+    # It shows 20 when the position is looked for, and 30 when the events are taken.
+    assert feed.since(0) is None
+
+
 async def test_what_is_kept_takes_no_more_than_it_weighs():
     feed = Feed("f")
     tracemalloc.start()

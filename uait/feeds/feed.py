@@ -186,7 +186,9 @@ class Feed:
         """
         if epoch not in (None, self.epoch) or not self.oldest - 1 <= after <= self._offset:
             return None
-        return self.last(self._offset - after)
+        kept = self.last(self._offset - after)
+        # Time may have passed between the two looks.
+        return kept if len(kept) == self._offset - after else None
 
     def read(
         self,
