@@ -113,6 +113,19 @@ async def test_a_room_that_is_only_read_is_not_forgotten(hubs):
         assert room.log.closed
 
 
+async def test_who_still_reads_a_deleted_room_does_not_keep_the_one_that_came_after_it(hubs):
+    async with hubs(quiet_rooms=0) as connect:
+        ada, rooms = await connect(), connect.hub.rooms
+        await join(ada, "tea")
+        with rooms.viewing(await rooms.find("tea", "ada")):
+            await rooms.delete("tea", "ada", operator=True)
+            await rooms.declare("tea", "ada", RoomOptions(), operator=False)
+        await join(ada, "coffee")
+        ada.say(type="leave", data={"room": "coffee"})
+        await settle()
+        assert list(rooms._rooms) == ["general"]
+
+
 async def test_history_keeps_what_was_said_and_not_who_typed(hubs):
     async with hubs(history=2) as connect:
         ada = await connect()

@@ -159,7 +159,9 @@ class Directory(ABC):
 
     def _settle(self, room: Room, *, wanted: bool = False) -> None:
         """Remember, or forget, that nobody is there; and forget the rooms that have been so for the longest, but not one that is `wanted` just now."""
-        if room.used or room.name == GENERAL or self._rooms.get(room.name) is not room:
+        if self._rooms.get(room.name) is not room:
+            return  # it is deleted, and there may be another one of its name
+        if room.used or room.name == GENERAL:
             self._quiet.pop(room.name, None)
             return
         self._quiet[room.name] = None
