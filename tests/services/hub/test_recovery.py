@@ -91,6 +91,24 @@ async def test_who_is_in_a_room_already_is_given_only_what_this_connection_has_m
         assert sorted(heard(ada, "general")) == ["0", "1", "2", "3", "4"]
 
 
+async def test_what_comes_waits_for_what_is_replayed_to_who_is_in_the_room_already(hubs):
+    async with hubs() as connect:
+        bob = await connect("bob", general=False)
+        start = (await subscribe(bob, "general"))["position"]
+        for number in range(30):
+            await say(bob, str(number), "general")
+        ada = await connect("ada")  # in general from the start
+        ada.say(type="subscribe", id="s", room="general", since=start)
+        for number in range(30, 60):
+            bob.say(type="publish", id=str(number), room="general", content=str(number))
+        await wait_all_tasks_blocked()
+        assert sorted(heard(ada, "general"), key=int) == [str(number) for number in range(60)]
+        [told] = ada.of("subscribed")
+        after = [message["offset"] for message in ada.sent[ada.sent.index(told) :] if message["type"] == "chat"]
+        assert after == sorted(after)
+        assert after[:30] == list(range(1, 31))
+
+
 async def test_unsubscribing_says_where_to_go_on(hubs):
     async with hubs() as connect:
         ada, bob = await connect("ada"), await connect("bob")

@@ -196,7 +196,12 @@ class Room:
         """Give a member what there is to replay, and, where it is new, what comes."""
         membership, reader = entrance.membership, entrance.reader
         if entrance.missed:
-            membership.client.start_soon(self._replay, membership, entrance.missed)
+            self._cork.flush()
+            if membership.reader is None:
+                # What comes waits for what is replayed, so that the last one that it got tells where to go on.
+                self._fall_behind(membership, self._read(membership.client, None), entrance.missed)
+            else:
+                membership.client.start_soon(self._replay, membership, entrance.missed)
         elif reader is None:
             pass
         elif len(reader):
@@ -286,14 +291,16 @@ class Room:
             on_slow=lambda: client.cut(CloseCode.SLOW),
         )
 
-    def _fall_behind(self, membership: Membership, reader: FeedReader) -> None:
+    def _fall_behind(self, membership: Membership, reader: FeedReader, before: Sequence[FeedEvent] = ()) -> None:
         self._live.discard(membership)
         membership.reader = reader
-        membership.client.start_soon(self._catch_up, membership, reader)
+        membership.client.start_soon(self._catch_up, membership, reader, before)
 
-    async def _catch_up(self, membership: Membership, reader: FeedReader) -> None:
+    async def _catch_up(self, membership: Membership, reader: FeedReader, before: Sequence[FeedEvent]) -> None:
         try:
             with self._work_for(membership):
+                for event in before:
+                    await self._give(membership, event)
                 while not self._is_live_again(membership, reader):
                     event = reader.take_nowait() or await reader.__anext__()
                     membership.dropped += event.missed
