@@ -401,6 +401,23 @@ async def test_the_events_of_a_room_end_with_it(live_hub):
             assert await stream.get() is None
 
 
+async def test_who_reads_a_room_reads_no_more_of_it_when_it_is_private(live_hub):
+    async with live_hub() as url, httpx.AsyncClient(timeout=PATIENCE, headers={"X-User-ID": "ada"}) as client:
+        await client.put(f"{url}/rooms/den", json={})
+        async with (
+            watching(f"{url}/rooms/den/events", X_User_ID="bob") as bob,
+            watching(f"{url}/rooms/den/events", X_User_ID="eve") as eve,
+        ):
+            for each in (bob, eve):
+                assert (await each.get())["event"] == "position"
+            await client.put(f"{url}/rooms/den", json={"private": True, "members": ["bob"]})
+            await client.post(f"{url}/rooms/den/messages", json={"content": "a secret"})
+            assert orjson.loads((await bob.get())["data"])["content"] == "a secret"
+            told = await eve.get()
+            assert (told["event"], orjson.loads(told["data"])["error"]["code"]) == ("error", "NOT_FOUND")
+            assert await eve.get() is None
+
+
 async def test_rooms_are_declared_shown_and_deleted(live_hub):
     async with (
         live_hub() as url,

@@ -18,7 +18,7 @@ from quart import Response, request, websocket
 from werkzeug.routing import PathConverter
 
 from uait.errors import APIError, Forbidden, InternalError, NotFound
-from uait.feeds import Position, open_journal
+from uait.feeds import FeedEvent, Position, open_journal
 from uait.feeds.sqlite import SQLiteFeedStore
 from uait.kernel.service import Context, service
 from uait.server.asgi import ASGIApp
@@ -219,7 +219,13 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
     async def watch_room(name: str) -> Response:
         """What is said in a room, as server-sent events. The first one, `position`, tells whether everything since the `Last-Event-ID` follows."""
         since = Position.parse(request.headers.get("Last-Event-ID") or query(EventsQuery).since or "")
-        room = await rooms.find(name, user_id())
+        me = user_id()
+        room = await rooms.find(name, me)
+
+        def encode(event: FeedEvent) -> bytes:
+            if not room.options.lets_in(me, room.owner):  # since it was declared private
+                raise NotFound("There is no such room, and nothing is kept of it.")
+            return with_offset(event.data, event.offset, event.missed)
 
         async def events(send: object) -> None:
             with rooms.viewing(room):
@@ -227,7 +233,7 @@ def _app(ctx: Context, hub: Hub) -> ASGIApp:
                     room.log,
                     send,  # type: ignore[arg-type]
                     since=since,
-                    encode=lambda event: with_offset(event.data, event.offset, event.missed),
+                    encode=encode,
                     policy=room.options.slow,
                     queue=settings.queue,
                     max_bytes=settings.queue_bytes,
