@@ -72,6 +72,12 @@ async def test_pages_that_may_read_answers(ask, origin, origins, told):
     assert (b"access-control-expose-headers" in headers) == (told is not None)
 
 
+@pytest.mark.parametrize("name", [b"X-Conversation-ID", b"X-Message-ID", b"X-Route-Left-Out", b"X-Request-ID"])
+async def test_pages_can_read_what_answers_say_in_their_heads(ask, name):
+    exposed = headers_of(await ask(HERE))[b"access-control-expose-headers"]
+    assert name in exposed.split(b", ")
+
+
 async def test_a_preflight_is_answered(ask):
     sent = await ask(
         HERE,

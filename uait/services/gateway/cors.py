@@ -13,8 +13,8 @@ from uait.web.local import from_this_machine
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
-    b"X-Request-ID, Retry-After, WWW-Authenticate, X-Route-Provider, X-Route-Model, X-Route-Attempts, X-Route-Upstream-Ms, "
-    b"X-Route-Added-Ms, X-Route-Trace"
+    b"X-Request-ID, Retry-After, WWW-Authenticate, X-Conversation-ID, X-Message-ID, X-Route-Provider, X-Route-Model, "
+    b"X-Route-Attempts, X-Route-Upstream-Ms, X-Route-Added-Ms, X-Route-Trace, X-Route-Left-Out"
 )
 MAX_AGE = b"600"
 
