@@ -166,6 +166,22 @@ class Field:
         self.reports.append((instance_id, health))
 
 
+async def test_a_check_says_nothing_about_an_instance_that_has_moved_meanwhile(autojump_clock, nursery):
+    field = Field()
+    field.takes = 5
+    field.add("old", interval=60)
+    nursery.start_soon(field.checker.run)
+    await trio.sleep(2)
+    moved = Registration(id="old", name="n", address="y", port=1, check=Check(http="http://new/", interval=60))
+    field.instances["old"] = instance_of(moved)
+    field.checker.watch(field.instances["old"])
+    await trio.sleep(5)
+    assert field.reports == []
+    await trio.sleep(6)
+    assert [url for url, _ in field.begun] == ["http://old/", "http://new/"]
+    assert len(field.reports) == 1
+
+
 async def test_each_is_checked_soon_and_then_at_its_interval(autojump_clock, nursery):
     field = Field()
     nursery.start_soon(field.checker.run)

@@ -158,12 +158,18 @@ class Checker:
     async def _run_one(self, instance_id: str, check: Check) -> None:
         try:
             health, note = await self._probe(check)
-            await self._report(instance_id, health, note)
+            instance = self._get(instance_id)
+            # One that was registered anew meanwhile may be somewhere else: what was found says nothing about it.
+            if instance is not None and instance.check == check:
+                await self._report(instance_id, health, note)
         finally:
             self._running.discard(instance_id)
             self._limiter.release_on_behalf_of(instance_id)
         instance = self._get(instance_id)
         if instance is not None and instance.check is not None and is_checked(instance):
+            if instance.check != check:
+                self.watch(instance)
+                return
             pause = instance.check.interval * self._random.uniform(1 - _JITTER, 1 + _JITTER)
             self._timers.set(instance_id, trio.current_time() + pause)
             self._changed.set()
