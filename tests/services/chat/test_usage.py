@@ -18,10 +18,11 @@ class Store:
 
     def __init__(self) -> None:
         self.written: list[Any] = []
+        self.takes = 0.1
 
     async def add_usage(self, rows: Any) -> None:
         rows = list(rows)
-        await trio.sleep(0.1)
+        await trio.sleep(self.takes)
         self.written.append(rows)
 
     @property
@@ -78,3 +79,14 @@ async def test_a_stop_loses_nothing(recorder: UsageRecorder, store: Store, autoj
         use(recorder)
         nursery.cancel_scope.cancel(reason="the service stops")
     assert sum(store.requests) == 2
+
+
+async def test_what_a_store_takes_too_long_over_is_in_the_log(
+    recorder: UsageRecorder, store: Store, nursery: trio.Nursery, autojump_clock: Any, caplog: Any
+) -> None:
+    store.takes = 60.0
+    nursery.start_soon(recorder.run)
+    use(recorder)
+    with trio.fail_after(10):
+        await recorder.stored()
+    assert "mock/tokens" in caplog.text

@@ -98,9 +98,12 @@ class UsageRecorder:
         self._batch = _Batch()
         try:
             # Shielded: a stop in the middle would lose it.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_TIMEOUT):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_TIMEOUT) as scope:
                 if batch.sums:
                     await self._ledger.add_usage((*key, *values) for key, values in batch.sums.items())
+            if scope.cancelled_caught:
+                # Not again: it may be stored all the same.
+                self._log.error("%d usage records may not be stored, it took too long: %s", len(batch.sums), batch.sums)
         except UaitError as error:
             # A full disk must not stop answers; what was counted is in the log.
             self._log.error("%d usage records could not be stored: %s: %s", len(batch.sums), error, batch.sums)
