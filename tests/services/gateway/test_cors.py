@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from uait.services.gateway.cors import CORS
@@ -19,7 +20,7 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def ask():
-    async def ask(origin, *, origins=(), method="GET", kind="http", **headers):
+    async def ask(origin, *, origins=(), method="GET", kind="http", extensions=None, **headers):
         sent = []
 
         async def receive():
@@ -31,7 +32,8 @@ def ask():
         named = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
         if origin is not None:
             named.append((b"origin", origin))
-        await CORS(app, origins)({"type": kind, "method": method, "headers": named}, receive, send)
+        scope = {"type": kind, "method": method, "headers": named, "extensions": extensions}
+        await CORS(app, origins)(scope, receive, send)
         return sent
 
     return ask
@@ -125,3 +127,11 @@ async def test_options_without_a_question_goes_through(ask):
 async def test_websockets_of_pages_that_may_not_are_refused(ask, origin, host, allowed):
     [message] = await ask(origin, kind="websocket", host=host)
     assert message["type"] == ("websocket.accept" if allowed else "websocket.close")
+
+
+async def test_a_refused_websocket_is_told_why_where_the_server_can(ask):
+    extensions = {"websocket.http.response": {}}
+    head, body = await ask(ELSEWHERE, kind="websocket", extensions=extensions, x_request_id=b"mine")
+    assert (head["status"], headers_of([head])[b"x-request-id"]) == (403, b"mine")
+    error = orjson.loads(body["body"])["error"]
+    assert (error["code"], error["request_id"]) == ("FOREIGN_ORIGIN", "mine")

@@ -5,11 +5,15 @@ Stands around the whole app, so that a page can read error answers, too.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection
 
+from uait.errors import Forbidden
 from uait.server.asgi import ASGIApp, Message, Receive, Scope, Send
+from uait.web.exchange import Exchange, standard_error
 from uait.web.local import from_this_machine
+from uait.web.trace import request_id
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
@@ -18,6 +22,8 @@ EXPOSED = (
 )
 MAX_AGE = b"600"
 
+_FOREIGN = "Pages from other sites may not ask here: allow their origin in cors_origins of [gateway]."
+_LOG = logging.getLogger("uait.gateway")
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
@@ -64,7 +70,9 @@ class CORS:
             await self._app(scope, receive, send)
         else:
             await receive()  # websocket.connect
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            exchange = Exchange(scope, receive, send, standard_error)
+            exchange.request_id = request_id(headers.get(b"x-request-id"))
+            await exchange.tell(Forbidden(_FOREIGN, code="FOREIGN_ORIGIN"), _LOG)
 
     async def _preflight(self, origin: bytes, headers: dict[bytes, bytes], send: Send) -> None:
         answer = [(b"vary", b"Origin, Access-Control-Request-Headers")]
@@ -103,6 +111,7 @@ _WANTED = frozenset(
     {
         b"origin",
         b"host",
+        b"x-request-id",
         b"access-control-request-method",
         b"access-control-request-headers",
         b"access-control-request-private-network",
