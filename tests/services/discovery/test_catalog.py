@@ -57,6 +57,20 @@ def make_catalog():
     return make
 
 
+@pytest.mark.parametrize("step", range(1, 7))
+async def test_what_is_stored_is_known_also_where_nobody_waited_for_it(make_catalog, step):
+    store = Memory()
+    catalog = make_catalog(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.register, Registration(**GREETER))
+        for _ in range(step):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel(reason="the client left")
+    if store.instances:
+        await catalog.deregister("one")
+    assert store.instances == {}
+
+
 async def test_what_was_registered_is_there_after_a_restart(tmp_path, make_catalog):
     @asynccontextmanager
     async def life():

@@ -84,11 +84,14 @@ class Catalog:
                     code="REGISTRY_FULL",
                 )
             instance = instance_of(registration, known)
-            await self._store.save([instance])
             given = registration.health is not None
-            [change] = self._announce(self.registry.put(instance, trio.current_time(), health_given=given))
-        self.checker.watch(change.instance)
-        return change.instance
+            try:
+                await self._store.save([instance])
+            except trio.Cancelled:
+                # It may be stored all the same, and nobody could take out after a restart what nobody knew of before.
+                self._put(instance, health_given=given)
+                raise
+            return self._put(instance, health_given=given)
 
     async def deregister(self, instance_id: str) -> None:
         """Take an instance out, durably. Raises NotFound, and Conflict for one of this host's own."""
@@ -194,6 +197,11 @@ class Catalog:
         if instance.origin is Origin.HOST:
             raise Conflict(f"{instance_id!r} is a service of this host itself, which sees to it.")
         return instance
+
+    def _put(self, instance: Instance, *, health_given: bool) -> Instance:
+        [change] = self._announce(self.registry.put(instance, trio.current_time(), health_given=health_given))
+        self.checker.watch(change.instance)
+        return change.instance
 
     def _announce(self, changes: list[Change]) -> list[Change]:
         for change in changes:
