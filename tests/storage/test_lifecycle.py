@@ -108,6 +108,32 @@ async def test_what_the_block_raises_comes_out_as_it_is(tmp_path, schema):
             raise LookupError("mine")
 
 
+async def test_a_block_that_is_cancelled_can_still_write_down_how_it_ends(tmp_path, schema):
+    path = tmp_path / "test.sqlite3"
+    with trio.CancelScope() as scope:
+        async with open_database(path, schema) as database:
+            try:
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel(reason="test")
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(10, shield=True):
+                    await trio.testing.wait_all_tasks_blocked()
+                    await database.execute("INSERT INTO item(text) VALUES ('the end')")
+    assert scope.cancelled_caught
+    async with open_database(path, schema) as database:
+        assert await database.fetch_all("SELECT text FROM item") == [("the end",)]
+
+
+async def test_what_the_block_raises_comes_out_also_where_it_is_cancelled(tmp_path, schema):
+    with trio.CancelScope() as scope, pytest.raises(LookupError, match="mine"):
+        async with open_database(tmp_path / "test.sqlite3", schema):
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel(reason="test")
+            raise LookupError("mine")
+    assert not scope.cancelled_caught
+
+
 async def test_closed_is_closed(tmp_path, schema):
     async with open_database(tmp_path / "test.sqlite3", schema) as database:
         await database.fetch_all("SELECT 1")

@@ -53,7 +53,7 @@ class Writer:
         self._wakeup = trio.Event()
         self._closed = False
         self._group = _Group(connection)
-        self._under_way = trio.CancelScope(shield=True)
+        self._under_way = trio.CancelScope()
         self.done = 0
         self.failed = 0
         self.trouble: str | None = None
@@ -108,16 +108,20 @@ class Writer:
             del error, ours  # their tracebacks have this frame: break the circle
 
     async def serve(self) -> None:
-        """Commit group after group until `close`; what still waits then is answered with DatabaseClosed."""
+        """Commit group after group until `close`; what still waits then is answered with DatabaseClosed.
+
+        Shielded: whoever is cancelled together with it may have something to write down before he goes, and a transaction that has begun comes to its end, and its callers learn which.
+        """
         try:
-            while not self._closed:
-                if self._waiting:
-                    await self._commit()
-                elif self._alone:
-                    await self._run_alone(self._alone.popleft())
-                else:
-                    self._wakeup = trio.Event()
-                    await self._wakeup.wait()
+            with trio.CancelScope(shield=True):
+                while not self._closed:
+                    if self._waiting:
+                        await self._commit()
+                    elif self._alone:
+                        await self._run_alone(self._alone.popleft())
+                    else:
+                        self._wakeup = trio.Event()
+                        await self._wakeup.wait()
         finally:
             self._closed = True
             for write in (*self._waiting, *self._alone):
@@ -126,9 +130,8 @@ class Writer:
 
     async def _commit(self) -> None:
         writes = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        self._under_way = trio.CancelScope(shield=True)
-        # Shielded: a transaction that has begun comes to its end, and its callers learn which. Only `close` sets it a limit.
-        with self._under_way:
+        self._under_way = trio.CancelScope()
+        with self._under_way:  # only `close` sets it a limit
             await run(self._connection, self._group.commit, writes)
         for write in writes:
             if self._under_way.cancelled_caught:
@@ -142,7 +145,7 @@ class Writer:
             write.answered.set()
 
     async def _run_alone(self, write: _Write[Any]) -> None:
-        self._under_way = trio.CancelScope(shield=True)
+        self._under_way = trio.CancelScope()
         with self._under_way:
             await run(self._connection, self._group.alone, write)
         if self._under_way.cancelled_caught:
