@@ -235,3 +235,25 @@ async def test_the_log_can_be_emptied_between_writes(database, tmp_path):
     assert b"xyzzyplugh" not in database.path.read_bytes()
     await database.execute("INSERT INTO secret VALUES ('and on it goes')")
     assert await database.fetch_one("SELECT count(*) FROM secret") == (1,)
+
+
+async def test_the_log_is_emptied_although_somebody_writes_all_the_time(database, gate):
+    """In its turn: what comes after it waits for it."""
+    done = []
+
+    async def one(name, request, *args):
+        await request(*args)
+        done.append(name)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, "first", database.write, gate)
+            await gate.held()
+            nursery.start_soon(one, "before", database.write, insert("before"))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(one, "log", database.empty_log)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(one, "after", database.write, insert("after"))
+            await trio.testing.wait_all_tasks_blocked()
+            gate.free.set()
+    assert done == ["first", "before", "log", "after"]

@@ -31,10 +31,11 @@ class _Abandoned(BaseException):
 class _Write(Generic[T]):
     """One write on its way: waiting, then begun, then answered."""
 
-    __slots__ = ("abandoned", "answered", "error", "function", "value")
+    __slots__ = ("abandoned", "alone", "answered", "error", "function", "value")
 
-    def __init__(self, function: Callable[[apsw.Connection], T]) -> None:
+    def __init__(self, function: Callable[[apsw.Connection], T], *, alone: bool) -> None:
         self.function = function
+        self.alone = alone  # outside of any transaction
         self.answered = trio.Event()
         self.abandoned = False
         self.value: T | None = None
@@ -49,7 +50,6 @@ class Writer:
         self._connection = connection
         self._queue = queue
         self._waiting: deque[_Write[Any]] = deque()
-        self._alone: deque[_Write[Any]] = deque()
         self._wakeup = trio.Event()
         self._closed = False
         self._group = _Group(connection)
@@ -70,27 +70,26 @@ class Writer:
 
     async def write(self, function: Callable[[apsw.Connection], T]) -> T:
         """See `Database.write`."""
-        return await self._line_up(self._waiting, function)
+        return await self._line_up(_Write(function, alone=False))
 
     async def alone(self, function: Callable[[apsw.Connection], T]) -> T:
         """Call `function` in the connection's thread outside of any transaction, after those writes that were there before."""
-        return await self._line_up(self._alone, function)
+        return await self._line_up(_Write(function, alone=True))
 
-    async def _line_up(self, line: deque[_Write[Any]], function: Callable[[apsw.Connection], T]) -> T:
+    async def _line_up(self, write: _Write[T]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise DatabaseClosed
-        if len(line) >= self._queue:
+        if len(self._waiting) >= self._queue:
             raise DatabaseBusy("Too many writes wait for the database; try again.")
-        write = _Write(function)
-        line.append(write)
+        self._waiting.append(write)
         self._wakeup.set()
         try:
             await write.answered.wait()
         except trio.Cancelled:
             write.abandoned = True
-            if write in line:
-                line.remove(write)
+            if write in self._waiting:
+                self._waiting.remove(write)
             raise
         return self._answer(write)
 
@@ -115,21 +114,25 @@ class Writer:
         try:
             with trio.CancelScope(shield=True):
                 while not self._closed:
-                    if self._waiting:
-                        await self._commit()
-                    elif self._alone:
-                        await self._run_alone(self._alone.popleft())
-                    else:
+                    if not self._waiting:
                         self._wakeup = trio.Event()
                         await self._wakeup.wait()
+                    elif self._waiting[
+                        0
+                    ].alone:  # in its turn: where many write, there is no moment at which nobody does
+                        await self._run_alone(self._waiting.popleft())
+                    else:
+                        await self._commit()
         finally:
             self._closed = True
-            for write in (*self._waiting, *self._alone):
+            for write in self._waiting:
                 write.error = DatabaseClosed()
                 write.answered.set()
 
     async def _commit(self) -> None:
-        writes = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        writes: list[_Write[Any]] = []
+        while self._waiting and len(writes) < GROUP and not self._waiting[0].alone:
+            writes.append(self._waiting.popleft())
         self._under_way = trio.CancelScope()
         with self._under_way:  # only `close` sets it a limit
             await run(self._connection, self._group.commit, writes)
