@@ -339,13 +339,14 @@ async def test_a_retry_waits_and_a_call_pays_for_retries_once(listen, client_of,
     assert waits == [1, 2]
 
 
-async def test_only_slow_instances_are_blamed_for_callers_that_leave(listen, client_of, mock_clock):
+@pytest.mark.parametrize("size", [0, 20_000_000], ids=["no body", "a body that is not read"])
+async def test_only_slow_instances_are_blamed_for_callers_that_leave(listen, client_of, mock_clock, size):
     server = await listen(hangs)
     async with client_of(server.address) as client:
 
         async def call_for(seconds: float) -> None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.get_json, "/")
+                nursery.start_soon(partial(client.request, "PUT", "/", content=b"x" * size))
                 while len(server.requests) < calls:
                     await trio.lowlevel.checkpoint()
                 mock_clock.jump(seconds)

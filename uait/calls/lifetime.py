@@ -19,6 +19,12 @@ async def open_helpers(reason: str) -> AsyncIterator[trio.Nursery]:
     nursery = await manager.__aenter__()
     try:
         yield nursery
-    finally:
+    except BaseException:
         nursery.cancel_scope.cancel(reason=reason)
-        await manager.__aexit__(None, None, None)
+        try:
+            await manager.__aexit__(None, None, None)
+        except* trio.Cancelled:
+            pass  # of a task, from further out: what the block raises, and be it the same, is what counts
+        raise
+    nursery.cancel_scope.cancel(reason=reason)
+    await manager.__aexit__(None, None, None)
