@@ -136,6 +136,31 @@ async def test_a_crash_is_logged_where_it_happened_and_kept_as_the_cause(client_
     assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 
+@pytest.mark.parametrize("way", ["request", "stream"])
+async def test_a_crash_of_a_cancelled_app_is_none_of_the_caller(client_of, caplog, autojump_clock, way):
+    async def fail_at_the_end():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ZeroDivisionError("mine")
+
+    async def app(scope, receive, send):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_at_the_end)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await trio.sleep_forever()
+
+    client = client_of(app)
+    with trio.move_on_after(1) as scope:
+        if way == "request":
+            await client.get_json("/")
+        async with client.stream("GET", "/") as answer:
+            assert answer.status_code == 200
+    assert scope.cancelled_caught == (way == "request")
+    [record] = caplog.records
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
 async def test_an_answer_over_the_limit_is_refused(client_of, respond, monkeypatch):
     monkeypatch.setattr("uait.calls.client.ANSWER_BYTES", 10)
 

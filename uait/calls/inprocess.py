@@ -101,10 +101,11 @@ class Exchange:
             else:
                 # Nobody closes this answer early: who stops waiting is cancelled together with the app.
                 await self.app(self.scope, self._receive, self._send)
-        except Exception as error:
-            self._error = error
+        except* Exception as group:  # also one beside a cancellation, which goes on to whoever cancelled
+            self._error = error = group.exceptions[0] if len(group.exceptions) == 1 else group
             if not isinstance(error, APIError) and self._fault is None:
-                logging.getLogger(f"uait.{self.name}").exception("crashed while it answered a call from this process")
+                log = logging.getLogger(f"uait.{self.name}")
+                log.error("crashed while it answered a call from this process", exc_info=error)
         finally:
             await self._close_body()
             if self._limit is None:
