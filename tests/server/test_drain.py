@@ -209,19 +209,25 @@ async def test_a_sender_that_shields_itself_is_cut_off_with_its_socket(serve: Se
 
 
 @pytest.mark.parametrize("speak", [NativeConnections])
-async def test_a_reader_that_shields_itself_is_cut_off_with_its_socket(serve: Serve) -> None:
+@pytest.mark.parametrize("how", ["drained", "cancelled"])
+async def test_a_reader_that_shields_itself_is_cut_off_with_its_socket(serve: Serve, how: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(2 * (2 + LATE), shield=True):
                 while (await receive())["type"] != "http.disconnect":
                     pass
 
-    async with serve(app) as running, running.dial() as wire:
-        await open_request(running, wire, request("/", "Content-Length: 10", method="POST") + b"half")
-        began = trio.current_time()
-        await running.server.drain(0.1)
-        assert trio.current_time() - began <= 0.1 + 2 + LATE
-        await running.settled()
+    with trio.CancelScope() as scope:
+        async with serve(app) as running, running.dial() as wire:
+            await open_request(running, wire, request("/", "Content-Length: 10", method="POST") + b"half")
+            began = trio.current_time()
+            if how == "cancelled":
+                scope.cancel(reason="the test says so")
+            await running.server.drain(0.1)
+            assert trio.current_time() - began <= 0.1 + 2 + LATE
+            await running.settled()
+    assert trio.current_time() - began <= 0.1 + 2 + LATE
+    assert scope.cancelled_caught == (how == "cancelled")
 
 
 async def test_who_had_to_be_abandoned_is_named(serve: Serve, echo: Echo) -> None:

@@ -140,7 +140,8 @@ class Server:
         self._tls = tls
         self._serve = serve
         self._accepting = trio.CancelScope()
-        self._attending = trio.CancelScope()
+        # Shielded: what is cancelled together with it can only be cut off with its help. `close` ends it.
+        self._attending = trio.CancelScope(shield=True)
         self._open: set[_Accepted] = set()
         self._none_open = trio.Event()
         self._accepted = self._rejected = self._failed = self._refusing = 0
@@ -197,10 +198,12 @@ class Server:
     async def close(self) -> None:
         """Stop accepting and end what is open. Bounded, and to be called under a shield."""
         self._accepting.cancel(reason="the server is closed")
-        await self._cut_off("the server is closed")
-        if self._open:
-            self._report("does not end, and is waited for")
-        self._attending.cancel(reason="the server is closed")
+        try:
+            await self._cut_off("the server is closed")
+            if self._open:
+                self._report("does not end, and is waited for")
+        finally:
+            self._attending.cancel(reason="the server is closed")
 
     async def _attend(self) -> None:
         with self._attending:
