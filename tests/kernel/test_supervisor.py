@@ -557,6 +557,64 @@ async def test_nobody_is_let_into_a_service_that_closes(
             await ask(host, "slow")
 
 
+@pytest.mark.parametrize("end", ["a crash", "a stop"])
+async def test_nobody_is_let_into_an_app_that_shuts_down(
+    host_of: Any, plain_app: Any, ask: Any, end: str, autojump_clock: Any
+) -> None:
+    closing = trio.Event()
+    entered: list[str] = []
+
+    @service
+    async def slow(ctx: Context) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "lifespan":
+                entered.append("closing" if closing.is_set() and host.status()[0].incarnation == 1 else "open")
+                await plain_app(scope, receive, send)
+                return
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            closing.set()
+            await trio.sleep(1)
+            await send({"type": "lifespan.shutdown.complete"})
+
+        async def crash() -> None:
+            await trio.sleep(1)
+            if not closing.is_set():
+                raise RuntimeError("no luck")
+
+        if end == "a crash":
+            ctx.nursery.start_soon(crash)
+        return app
+
+    async with host_of(slow, grace=5) as host:
+        if end == "a stop":
+            host.request_stop()
+        await closing.wait()
+        assert host.status()[0].state is State.DRAINING
+        if end == "a stop":
+            with pytest.raises(Unavailable, match="slow is stopped"):
+                await ask(host, "slow")
+        else:
+            await ask(host, "slow")
+    assert entered == (["open"] if end == "a crash" else [])
+
+
+async def test_nobody_is_let_into_an_app_that_ended_just_now(host_of: Any, plain_app: Any, autojump_clock: Any) -> None:
+    """Between the question where a service runs and the call it may have ended."""
+
+    @service(name="plain")
+    async def plain(ctx: Context) -> Any:
+        return plain_app
+
+    async with host_of(plain, grace=1) as host:
+        local = await host.local("plain")
+        assert local is not None
+        await host.stop()
+        with pytest.raises(Unavailable):
+            await local.app({"type": "http", "path": "/"}, trio.sleep_forever, trio.sleep)
+
+
 async def test_what_is_stopped_has_no_addresses(host_of: Any, plain: Any, autojump_clock: Any) -> None:
     async with host_of(service(name="one")(plain)) as host:
         assert host.addresses("one")

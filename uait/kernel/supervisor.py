@@ -233,17 +233,22 @@ class Keeper:
                         scope.deadline = math.inf
                         self._ready_at = trio.current_time()
                         self._set(State.READY, addresses=server.addresses, intents=(*self.spec.intents, *ctx.intents))
-                        await self._stop.wait()
-                        await self._drain(server, incarnation)
-                        self._end_by_the_stop()
+                        try:
+                            await self._stop.wait()
+                            await self._drain(server, incarnation)
+                            self._end_by_the_stop()
+                        finally:
+                            # Before the app's own shutdown, and also after a crash: whoever is inside by an in-process call must not go on in a dead service.
+                            self._incarnation = None
+                            drain.cut()
+                            incarnation.end()
+                            if not self._stop.is_set():
+                                self._set(State.DRAINING, addresses=())
                     await background.stop()  # its tasks end before the resources that they use
                 except BaseException as error:
                     self._crash = split(error)[0]
                     raise
                 finally:
-                    drain.cut()  # also after a crash: whoever is inside by an in-process call must not go on in a dead service
-                    if self._incarnation is not None:
-                        self._incarnation.end()
                     background.cancel()
                     self._leave(scope)
 
@@ -256,14 +261,11 @@ class Keeper:
             self._scope.deadline = min(self._scope.deadline, end)
 
     def _leave(self, scope: trio.CancelScope) -> None:
-        """What is left of this incarnation is its teardown: let nobody in any more, and bound it."""
-        self._incarnation = None
+        """What is left of this incarnation is its teardown: bound it."""
         if self._stop.is_set():
             self._end_by_the_stop()
             return
         scope.deadline = min(scope.deadline, trio.current_time() + CLEANUP)
-        if self._ready_at is not None:
-            self._set(State.DRAINING, addresses=())
 
     async def _drain(self, server: Server, incarnation: _Incarnation) -> None:
         """Let what is under way finish until the host's `stop_at`: on sockets and in process both at once, for each may wait for the other."""
@@ -318,10 +320,13 @@ class _Incarnation:
         self.drain = drain
         self.local = LocalService(name=name, app=self._enter)
         self._app = app
+        self._over = False
         self._inside: set[trio.CancelScope] = set()
         self._empty = trio.Event()
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._over:  # it ended between the question where it is and the call
+            raise self._ended()
         call = trio.CancelScope()
         self._inside.add(call)
         try:
@@ -333,10 +338,14 @@ class _Incarnation:
                 self._empty.set()
                 self._empty = trio.Event()
         if call.cancelled_caught:
-            raise Unavailable(f"The service {self.local.name} ended while it answered; try again.")
+            raise self._ended()
+
+    def _ended(self) -> Unavailable:
+        return Unavailable(f"The service {self.local.name} ended while it answered; try again.")
 
     def end(self) -> None:
-        """Cancel the calls of those who do not listen to the drain, soon after the others had their word."""
+        """Let nobody in any more, and cancel the calls of those who do not listen to the drain, soon after the others had their word."""
+        self._over = True
         deadline = trio.current_time() + FAREWELL
         for call in self._inside:
             call.deadline = min(call.deadline, deadline)
