@@ -49,6 +49,25 @@ async def test_the_app_is_told_or_cancelled(serve: Serve, echo: Echo, path: str,
         assert running.server.statistics().failed == 0
 
 
+async def test_also_where_the_client_has_gone_before_it_is_asked_for_the_body(serve: Serve) -> None:
+    ended = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            wire.reset()
+            try:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                await trio.sleep_forever()
+            finally:
+                ended.set()
+
+    async with serve(app) as running, running.dial() as wire:
+        await wire.send(request("/", "Expect: 100-continue", "Content-Length: 3", method="POST"))
+        with trio.fail_after(SOON):
+            await ended.wait()
+
+
 @pytest.mark.parametrize("way", ["close", "reset"])
 async def test_also_while_the_request_is_still_coming(serve: Serve, echo: Echo, way: str) -> None:
     async with serve(echo) as running, running.dial() as wire:

@@ -123,6 +123,7 @@ class Exchange:
                 self.waits_for_continue = False
                 if self._state is _REQUEST:
                     await connection.write(CONTINUE)
+                    continue  # it may be that there is nobody to be asked
             await connection.read_body(request)
         await trio.lowlevel.checkpoint()
         return {"type": "http.disconnect"}
