@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import apsw
 import pytest
 import trio
 
-from uait.storage import DatabaseUnusable, backup, open_database
+from uait.storage import DatabaseUnusable, backup, connection, open_database
 
 
 @pytest.fixture
@@ -102,3 +104,22 @@ async def test_a_target_that_cannot_be_written(filled, tmp_path, threads):
     with trio.fail_after(10):
         while len(threads()) > before:
             await trio.sleep(0.001)
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_who_is_cancelled(filled, tmp_path, gate, monkeypatch):
+    monkeypatch.setattr(backup, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(backup._Copy, "step", lambda copy: gate(copy._source))
+    rescue = threading.Timer(5, gate.free.set)
+    rescue.start()
+    began = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(filled.backup, tmp_path / "copy.sqlite3")
+            await gate.held()
+            scope.cancel(reason="test")
+    assert scope.cancelled_caught
+    assert trio.current_time() - began < 4
+    rescue.cancel()
+    gate.free.set()
+    assert not (tmp_path / "copy.sqlite3").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import trio
 
-from uait.storage.connection import close_connection, make_private, run
+from uait.storage.connection import CLOSE_TIMEOUT, close_connection, make_private, run
 from uait.storage.errors import DatabaseUnusable, unusable
 from uait.storage.ids import new_id
 from uait.storage.readers import open_reader
@@ -38,8 +38,9 @@ async def copy_database(source: Path, target: Path, progress: Callable[[int, int
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_publish, part, target)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await run(connection, copy.close)
+            with trio.CancelScope(shield=True):
                 await close_connection(connection)
                 await trio.to_thread.run_sync(_remove, part)
     except (apsw.Error, OSError) as error:
