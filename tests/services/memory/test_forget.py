@@ -126,6 +126,33 @@ async def test_work_that_is_forgotten_says_so():
         pass
 
 
+async def test_who_waits_for_the_end_of_work_learns_of_it_whoever_else_waits(autojump_clock):
+    work = Work()
+
+    async def do(user: str, started: trio.Event) -> None:
+        with pytest.raises(Forgotten), work.of(user):
+            started.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(1 if user == "ann" else 2)
+
+    async def forget_all(user: str) -> None:
+        with work.forgetting(user):
+            await work.ended(user)
+            assert trio.current_time() - began == pytest.approx(1 if user == "ann" else 2)
+
+    async with trio.open_nursery() as nursery:
+        for user in ("ann", "bob"):
+            started = trio.Event()
+            nursery.start_soon(do, user, started)
+            await started.wait()
+        began = trio.current_time()
+        for user in ("ann", "bob", "ann"):
+            nursery.start_soon(forget_all, user)
+
+
 async def test_index_and_rows_agree_after_all_kinds_of_changes(run_service, memories_of, tmp_path):
     async with run_service(memory) as client:
         memories = memories_of(client)

@@ -72,5 +72,7 @@ class Work:
         """Wait until nothing is under way for a user, `ENDING` seconds at most."""
         with trio.move_on_after(ENDING):
             while self._under_way.get(user_id):
-                self._ended = trio.Event()
+                # Others may wait for it, too.
+                if self._ended.is_set():
+                    self._ended = trio.Event()
                 await self._ended.wait()
