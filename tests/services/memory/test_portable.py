@@ -8,7 +8,13 @@ import pytest
 from quart import request
 
 from uait import Context, service
+from uait.services.memory.contexts import ContextStore
+from uait.services.memory.model import NewContext, NewMemory
+from uait.services.memory.portable import Export
+from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.service import memory
+from uait.services.memory.store import MemoryStore
+from uait.storage import open_database
 
 
 async def test_an_export_can_be_imported_by_another_user(memories):
@@ -37,6 +43,26 @@ async def test_an_export_can_be_imported_by_another_user(memories):
     assert (await bob.ask("GET", "/context/c")).json()["summary"] == "sum"
     assert await bob.find("one") == ["one"]
     assert (await memories.list())["total"] == 2
+
+
+async def test_an_export_names_no_memory_that_is_not_in_it(tmp_path, monkeypatch):
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
+        store, contexts = MemoryStore(database), ContextStore(database)
+        one = await store.add("ann", NewMemory(content="one"))
+        read = database.read
+
+        async def slow(function):
+            found = await read(function)
+            if found == b"":  # all memories are told, the contexts are not
+                monkeypatch.undo()
+                two = await store.add("ann", NewMemory(content="two"))
+                await contexts.put("ann", NewContext(conversation_id="c", summary="sum", memories=[two.id, one.id]))
+            return found
+
+        monkeypatch.setattr(database, "read", slow)
+        lines = [json.loads(line) async for piece in Export(database, "ann") for line in piece.splitlines()]
+        assert [line["kind"] for line in lines] == ["header", "memory", "context"]
+        assert lines[2]["memories"] == [one.id]
 
 
 async def test_history_goes_along_where_it_is_asked_for(memories):

@@ -38,6 +38,9 @@ class Export:
         self._user_id = user_id
         self._history = history
         self._after = 0
+        self._last = 0
+        """The last memory that was told. Contexts may have later ones by then, which no import of these lines could find."""
+
         self._version: int | None = None
         """Of the memory at `_after`, the last version that was told, as long as there may be more."""
 
@@ -56,7 +59,7 @@ class Export:
                     lines = await self._database.read(self._memories)
                     if lines:
                         return lines
-                    self._step, self._after = "contexts", 0
+                    self._step, self._last, self._after = "contexts", self._after, 0
                 case "contexts":
                     lines = await self._database.read(self._contexts)
                     if lines:
@@ -124,8 +127,9 @@ class Export:
         lines = []
         for seq, conversation_id, summary, created_at, updated_at in rows:
             ids: list[Any] = connection.execute(
-                "SELECT m.id FROM context_memory AS c JOIN memory AS m ON m.seq = c.memory WHERE c.context = ? ORDER BY c.position",
-                (seq,),
+                "SELECT m.id FROM context_memory AS c JOIN memory AS m ON m.seq = c.memory WHERE c.context = ? AND m.seq <= ? "
+                "ORDER BY c.position",
+                (seq, self._last),
             ).fetchall()
             self._after = seq
             lines.append(
