@@ -10,7 +10,7 @@ import trio
 
 from uait.calls.transport import TrioTransport
 from uait.services.memory.forget import Forgetter
-from uait.services.memory.model import MemoryQuery, NewMemory
+from uait.services.memory.model import MemoryChange, MemoryQuery, NewMemory
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
 from uait.services.memory.service import memory
@@ -117,6 +117,30 @@ async def test_what_expires_is_gone_at_once_and_then_deleted(tmp_path):
         assert [each.content for each in (await finder.search("ann", MemoryQuery(query="code"))).memories] == []
         assert await Forgetter(database, changes, Work()).sweep() == 1
         assert await store.count() == 1
+
+
+async def test_what_is_kept_longer_at_the_last_moment_is_kept(tmp_path, monkeypatch):
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
+        changes = Changes()
+        store = MemoryStore(database, changes)
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        kept = await store.add("ann", NewMemory(content="a code", expires_at=past))
+        gone = await store.add("ann", NewMemory(content="a coat", expires_at=past))
+        reader = changes.feed("ann").read(0)
+        fetch_all = database.fetch_all
+
+        async def slow(*args):
+            rows = await fetch_all(*args)
+            monkeypatch.undo()
+            await store.change("ann", kept.id, MemoryChange(expires_at=past + timedelta(days=1)))
+            return rows
+
+        monkeypatch.setattr(database, "fetch_all", slow)
+        assert await Forgetter(database, changes, Work()).sweep() == 1
+        assert (await store.get("ann", kept.id)).content == "a code"
+        with reader:
+            events = [(await anext(reader)).data for _ in range(2)]
+        assert [(event["event"], event["ids"]) for event in events] == [("change", [kept.id]), ("expire", [gone.id])]
 
 
 async def test_a_batch_is_stored_in_order_and_told(memories):

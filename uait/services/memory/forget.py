@@ -185,17 +185,17 @@ class Forgetter:
         """Delete what has expired; returns how much that was."""
         count = 0
         while True:
+            now = utc_now()
             rows = await self._database.fetch_all(
-                "SELECT seq, id, user_id FROM memory WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
-                (utc_now(), PART),
+                "SELECT seq, user_id FROM memory WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?", (now, PART)
             )
             by_user: dict[str, list[Any]] = {}
-            for seq, memory_id, user_id in rows:
-                by_user.setdefault(str(user_id), []).append((seq, memory_id))
-            for user_id, part in by_user.items():
-                await self._database.write(partial(_delete_rows, user_id=user_id, rows=part))
-                self._changes.tell(user_id, "expire", [memory_id for _, memory_id in part])
-            count += len(rows)
+            for seq, user_id in rows:
+                by_user.setdefault(str(user_id), []).append(seq)
+            for user_id, seqs in by_user.items():
+                deleted = await self._database.write(partial(_delete_expired, user_id=user_id, seqs=seqs, now=now))
+                self._changes.tell(user_id, "expire", deleted)
+                count += len(deleted)
             if len(rows) < PART:
                 if count:
                     self._to_erase.set()
@@ -245,6 +245,16 @@ def _delete_rows(connection: apsw.Connection, *, user_id: str, rows: Sequence[An
         (user_id, orjson.dumps([seq for seq, _ in rows]).decode()),
     ).fetchall()
     return _delete(connection, user_id, [seq for (seq,) in found])
+
+
+def _delete_expired(connection: apsw.Connection, *, user_id: str, seqs: Sequence[int], now: str) -> list[str]:
+    """Delete those that have expired still: their user may have kept some for longer meanwhile. Gives their ids."""
+    found: list[Any] = connection.execute(
+        "SELECT seq, id FROM memory WHERE user_id = ? AND seq IN (SELECT value FROM json_each(?)) AND expires_at <= ?",
+        (user_id, orjson.dumps(list(seqs)).decode(), now),
+    ).fetchall()
+    _delete(connection, user_id, [seq for seq, _ in found])
+    return [memory_id for _, memory_id in found]
 
 
 def _delete(connection: apsw.Connection, user_id: str, seqs: Sequence[int]) -> ForgetReport:
