@@ -160,6 +160,28 @@ async def test_a_batch_is_stored_in_order_and_told(memories):
     assert (await memories.list())["total"] == 1200
 
 
+async def test_in_a_batch_too_only_the_very_same_is_stored_once(memories):
+    differing = [
+        {"content": "I like tea", **more}
+        for more in (
+            {"expires_at": "2001-01-01T00:00:00Z"},
+            {"expires_at": "2999-01-01T00:00:00Z"},
+            {"valid_until": "2001-01-01T00:00:00Z"},
+            {"valid_from": "2001-01-01T00:00:00Z"},
+            {"importance": 1},
+            {},
+            {"importance": 1},
+        )
+    ]
+    first = (await memories.ask("POST", "/memory/batch", json={"memories": differing})).json()
+    assert [each["deduped"] for each in first["results"]] == [*[False] * 6, True]
+    assert first["results"][6]["id"] == first["results"][4]["id"]
+    again = (await memories.ask("POST", "/memory/batch", json={"memories": differing})).json()
+    # What is no longer there can be said again.
+    assert [each["deduped"] for each in again["results"]] == [False, True, False, True, True, True, True]
+    assert again["results"][5]["id"] == first["results"][5]["id"]
+
+
 async def test_a_batch_tells_how_far_it_is(memories):
     new = [{"content": f"note {number}"} for number in range(1001)]
     headers = {"X-User-ID": "ann", "Accept": "text/event-stream"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import apsw
 import orjson
@@ -35,25 +35,32 @@ def find_same(connection: apsw.Connection, user_id: str, prepared: Prepared) -> 
     for row in rows:
         memory = memory_of(row)
         # What is said of it may be new although it is the same: then it is none.
-        if (memory.importance, memory.valid_from, memory.valid_until, memory.expires_at) == (
-            new.importance, new.valid_from, new.valid_until, new.expires_at,
-        ):  # fmt: skip
+        if _said_of(memory) == _said_of(new):
             return memory
     return None
 
 
-def find_known(connection: apsw.Connection, user_id: str, part: Sequence[Prepared]) -> dict[bytes, str]:
-    """`find_same` for many: the ids of what is there already, by the digest. One question for all of them: mostly nothing is."""
+def _said_of(memory: Memory) -> tuple[Hashable, ...]:
+    return memory.importance, memory.valid_from, memory.valid_until, memory.expires_at
+
+
+def sameness(prepared: Prepared) -> Hashable:
+    """Equal for those that are the very same."""
+    return prepared.digest, _said_of(prepared.memory)
+
+
+def find_known(connection: apsw.Connection, user_id: str, part: Sequence[Prepared]) -> dict[Hashable, str]:
+    """`find_same` for many: the ids of what is there already, by `sameness`. One question for all of them: mostly nothing is."""
     rows = fetch(
         connection,
         "SELECT DISTINCT m.digest FROM json_each(?) AS given CROSS JOIN memory AS m ON m.user_id = ? AND m.digest = unhex(given.value)",
         (to_text([each.digest.hex() for each in part]), user_id),
     )
     there = {digest for (digest,) in rows}
-    found: dict[bytes, str] = {}
+    found: dict[Hashable, str] = {}
     for each in part:
         if each.digest in there and (same := find_same(connection, user_id, each)) is not None:
-            found[each.digest] = same.id
+            found[sameness(each)] = same.id
     return found
 
 

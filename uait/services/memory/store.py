@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from uait.errors import NotFound
-from uait.services.memory.duplicates import SHOWN, find_alike, find_known, find_same, find_similar
+from uait.services.memory.duplicates import SHOWN, find_alike, find_known, find_same, find_similar, sameness
 from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.history import MemoryHistory, as_it_was, history_of, record
 from uait.services.memory.indexing import index, owner_number, unindex
@@ -87,11 +87,11 @@ class MemoryStore:
             added: list[Added] = []
             fresh: list[Prepared] = []
             for each in part:
-                same = known.get(each.digest)
+                same = known.get(sameness(each))
                 if same is not None:
                     added.append(Added(id=same, deduped=True))
                     continue
-                known[each.digest] = each.memory.id
+                known[sameness(each)] = each.memory.id
                 fresh.append(each)
                 similar: list[str] = []
                 if each.row.fingerprint:
