@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from uait.errors import APIError, UpstreamError
 from uait.web import Event, event_stream, user_id
+from uait.web.exchange import EXCHANGE
 from uait.web.sse import encode
 
 
@@ -124,6 +125,38 @@ async def test_events_come_and_the_stream_ends(app: Any, ask: Any, announces: bo
         (str(n), orjson.dumps({"number": n, "user": "ann"}).decode()) for n in range(3)
     ]
     assert app.closed == [True]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    ("sent", "has_last_words", "complete"),
+    [
+        ([b"data: a", b""], True, True),
+        ([b"event: done", b"data: " + b"x" * 5000, b""], False, True),
+        ([b"data: a", b"", b"event: done", b"data: b", b""], False, True),
+        ([b"event: done", b"data: b", b"", b"data: c", b""], True, True),
+        ([b"event: done", b"data: b"], False, False),
+        ([b"data: a", b"", b"data: b"], False, False),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 10000])
+async def test_the_last_words_of_a_stream_do_not_depend_on_its_pieces(
+    app: Any, ask: Any, sent: list[bytes], end: bytes, has_last_words: bool, complete: bool, size: int
+) -> None:
+    wire = b"".join(line + end for line in sent)
+
+    async def far(scope: Any, receive: Any, send: Any) -> None:
+        scope[EXCHANGE].last_events = (b"event: done",)
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for start in range(0, len(wire), size):
+            await send({"type": "http.response.body", "body": wire[start : start + size], "more_body": True})
+        raise UpstreamError("The instance is gone.")
+
+    app.mount("/far", far)
+    answer = await ask(app, "/far")
+    assert answer.body.startswith(wire)
+    assert (b"event: error" in answer.body[len(wire) :], answer.complete) == (has_last_words, complete)
 
 
 async def test_silence_is_filled_with_comments(app: Any, ask: Any, autojump_clock: Any) -> None:

@@ -31,6 +31,9 @@ EXCHANGE = "uait.exchange"
 BOUNDARIES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 """The ends of an event on an event stream."""
 
+BEGINNING = 256
+"""Bytes of an unfinished event that are kept to tell by whether it is one of the last."""
+
 
 def current_exchange() -> Exchange:
     """The one that the current Quart request belongs to."""
@@ -182,8 +185,10 @@ class Exchange:
             elif body:
                 self.sent += len(body)
                 if self.is_event_stream:
-                    self._boundary = body.endswith(BOUNDARIES)
-                    self._last = body
+                    # A stream from elsewhere comes in pieces that end anywhere: inside an event, and inside the end of one.
+                    seen = body if self._boundary else self._last + body
+                    self._boundary = seen.endswith(BOUNDARIES)
+                    self._last = seen if self._boundary else _unfinished(seen)
         elif kind == "http.response.start":
             # Where it is cancelled already, nothing has begun: the client can still be told why.
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -285,9 +290,15 @@ class Exchange:
         return error.http_status, headers, body
 
 
+def _unfinished(body: bytes) -> bytes:
+    """The event that `body` ends in the middle of: of a long one its beginning, and as much of its end as may be half of a boundary."""
+    event = body[max(body.rfind(boundary) + len(boundary) if boundary in body else 0 for boundary in BOUNDARIES) :]
+    return event if len(event) <= BEGINNING else event[:BEGINNING] + b" " + event[-3:]
+
+
 def _last_event(body: bytes) -> bytes:
     """The last event that ends with `body`."""
-    return body.rstrip(b"\r\n").replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
+    return body.rstrip(b"\r\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rpartition(b"\n\n")[2]
 
 
 def _reason(error: APIError) -> str:
