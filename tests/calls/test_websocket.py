@@ -113,6 +113,28 @@ async def test_our_close_carries_its_code(pair, code, seen):
     assert (await server.next()).code == seen
 
 
+async def test_nothing_follows_a_message_that_was_cut_off(pair, monkeypatch):
+    websocket, server = pair
+    send_all = websocket._stream.send_all
+
+    async def half(data):
+        await send_all(data[:-8])  # as much as the other side takes
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(websocket._stream, "send_all", half)
+    with trio.move_on_after(0.01):
+        await websocket.send(b"x" * 1000)
+    monkeypatch.undo()
+    # A close frame has eight bytes, too: with it the message would be complete, and wrong.
+    await websocket.close(1001)
+    with pytest.raises(WebSocketClosed):
+        await websocket.ping()
+    await websocket._stream.aclose()
+    while not isinstance(event := await server.next(), CloseConnection):
+        assert not event.message_finished
+    assert event.code == 1006
+
+
 @pytest.mark.parametrize(
     ("said", "code"),
     [(None, 1006), (b"\xff" * 20, 1002), (b"\x81\x02\xff\xff", 1007)],

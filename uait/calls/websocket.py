@@ -63,6 +63,7 @@ class WebSocket:
         self._events: list[Event] = []
         self._closed: WebSocketClosed | None = None
         self._sending = trio.Lock()
+        self._whole = True
 
     async def handshake(
         self, authority: str, target: str, subprotocols: Sequence[str], headers: RawHeaders, name: str
@@ -130,8 +131,14 @@ class WebSocket:
 
     async def _send(self, event: Event) -> None:
         async with self._sending:
+            if not self._whole:
+                raise WebSocketClosed(ABNORMAL)
             try:
-                await self._stream.send_all(self._wire.send(event))
+                data = self._wire.send(event)
+                # A cancelled send may have put half of a frame on the wire: whatever follows would be taken for the rest of it.
+                self._whole = False
+                await self._stream.send_all(data)
+                self._whole = True
             except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
                 raise WebSocketClosed(ABNORMAL) from None
 
