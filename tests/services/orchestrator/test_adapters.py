@@ -13,7 +13,13 @@ def first(name):
 
 
 def test_built_in_services_are_asked_in_their_own_way():
-    assert first("chat") == Ask("POST", "/chat", {"message": "count this", "conversation_id": "c1"})
+    assert first("chat") == Ask(
+        "POST", "/chat", {"message": "count this", "conversation_id": "c1"}, names_something=True
+    )
+    assert adapter("chat").asks(Task(text="count this")) == (
+        Ask("POST", "/chat", {"message": "count this"}),
+        Ask("GET", "/", described=True),
+    )
     assert first("memory") == Ask("POST", "/memory/search", {"query": "count this", "limit": 5})
     assert first("hub") == Ask("GET", "/stats")
     assert first("discovery") == Ask("GET", "/services")

@@ -9,6 +9,7 @@ import orjson
 import pytest
 import trio
 
+from uait.errors import NotFound
 from uait.kernel.service import service
 from uait.services.discovery.service import discovery
 from uait.services.orchestrator.service import orchestrator
@@ -164,6 +165,28 @@ async def test_a_service_that_fails_costs_the_others_nothing(run_service):
     assert "secret" not in str(answer)
     assert answer["data"]["summary"]["servicesUsed"] == 1
     assert answer["data"]["synthesis"].endswith("Without an answer: memory (failed).")
+
+
+@service(title="chat-service", intents=("conversation",))
+async def chat_without_conversations(ctx):
+    app = ctx.app()
+
+    @app.post("/chat")
+    async def answer():
+        raise NotFound("There is no conversation with this id.")
+
+    return app
+
+
+async def test_a_conversation_that_is_gone_is_no_missing_path(run_service):
+    async with run_service(orchestrator, chat=chat_without_conversations, memory=memory) as client:
+        asked = {**BOTH, "context": {"conversation_id": "gone"}}
+        answer = (await client.post("/orchestrate", json=asked)).json()
+
+    assert answer["data"]["services"]["chat"] == {
+        "status": "failed",
+        "error": "There is no conversation with this id.",
+    }
 
 
 async def test_at_the_deadline_there_is_an_answer_from_whoever_was_done(run_service):

@@ -24,12 +24,18 @@ from uait.services.orchestrator.model import Task
 
 @attrs.frozen
 class Ask:
-    """One request to a service. `described`: it only asks what the service is."""
+    """One request to a service.
+
+    Attributes:
+        described: it only asks what the service is.
+        names_something: it names something that the service may not have. A 404 then says that, and nothing about the path.
+    """
 
     method: str
     path: str
     json: Any = None
     described: bool = False
+    names_something: bool = False
 
 
 @attrs.frozen
@@ -40,7 +46,8 @@ class Adapter:
     tell: Callable[[Any], str]
 
     def asks(self, task: Task) -> Sequence[Ask]:
-        return (self.ask(task), Ask("GET", "/", described=True))
+        ask = self.ask(task)
+        return (ask,) if ask.names_something else (ask, Ask("GET", "/", described=True))
 
 
 def adapter(name: str) -> Adapter:
@@ -50,7 +57,7 @@ def adapter(name: str) -> Adapter:
 
 def _ask_chat(task: Task) -> Ask:
     own = {key: task.context[key] for key in ("conversation_id", "model") if isinstance(task.context.get(key), str)}
-    return Ask("POST", "/chat", {"message": task.text, **own})
+    return Ask("POST", "/chat", {"message": task.text, **own}, names_something=bool(own))
 
 
 def _tell_chat(result: Any) -> str:
