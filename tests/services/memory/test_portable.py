@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from quart import request
+from quart import Response, request
 
 from uait import Context, service
 from uait.services.memory.contexts import ContextStore
@@ -222,6 +222,11 @@ async def embedder(ctx: Context):
         data = await request.get_json()
         if any("broken" in text for text in data["input"]):
             return {"data": "nonsense"}
+        if any("garbled" in text for text in data["input"]):
+            return Response("no JSON")
+        if any("huge" in text for text in data["input"]):
+            numbers = "1" + "0" * 400
+            return Response(f'{{"data": [{{"index": 0, "embedding": [{numbers}, 1]}}]}}')
         return {
             "data": [
                 {
@@ -249,6 +254,9 @@ async def test_vectors_find_what_words_do_not(run_service, memories_of):
         failed = await memories.list("broken bread", explain="true")
         assert failed["signals"]["vectors"] == "failed"
         assert failed["memories"][0]["content"] == "The bread is fresh"
+        for trouble in ("garbled", "huge"):
+            assert (await memories.list(f"{trouble} bread", explain="true"))["signals"]["vectors"] == "failed"
+            await memories.add(trouble)
 
 
 async def test_mem0_clients_find_what_they_know(memories):

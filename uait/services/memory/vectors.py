@@ -16,6 +16,7 @@ from typing import Any
 
 import apsw
 import attrs
+import orjson
 import trio
 
 from uait.calls.client import ServiceClient
@@ -65,8 +66,9 @@ class Vectors:
             APIError: the provider's, or the chat service's.
         """
         body = {"model": self._model, "input": [text[:CHARACTERS] for text in texts], "encoding_format": "float"}
-        answer = (await self._chat.request("POST", "/v1/embeddings", json=body, timeout=self._timeout)).json()
+        response = await self._chat.request("POST", "/v1/embeddings", json=body, timeout=self._timeout)
         try:
+            answer = orjson.loads(response.content)
             listed = sorted(answer["data"], key=lambda each: each["index"])
             vectors = [_packed(each["embedding"]) for each in listed]
         except (KeyError, TypeError, ValueError, struct.error):
