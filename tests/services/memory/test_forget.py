@@ -11,8 +11,14 @@ import trio
 
 from uait.services.memory import forget
 from uait.services.memory.check import check_data
+from uait.services.memory.forget import ForgetRequest, Forgetter
+from uait.services.memory.model import MemoryChange, NewMemory
+from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.service import memory
+from uait.services.memory.store import MemoryStore
+from uait.services.memory.watch import Changes
 from uait.services.memory.work import Forgotten, Work
+from uait.storage import open_database
 
 SECRETS = ("xyzzyplugh", "quuxtagword", "frobnicate", "grault", "waldometa", "garplysource", "pluggedsession")
 
@@ -81,6 +87,32 @@ async def test_by_filter_only_after_a_dry_run(memories, tmp_path):
     assert await memories.find("keep") == [keep["content"]]
     assert (await memories.of("bob").list())["total"] == 1
     assert b"note 7" not in files(tmp_path)
+
+
+async def test_what_the_filter_no_longer_names_is_kept(tmp_path, monkeypatch):
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
+        changes = Changes()
+        store, forgetter = MemoryStore(database, changes), Forgetter(database, changes, Work())
+        kept = await store.add("ann", NewMemory(content="a plan", type="draft"))
+        gone = await store.add("ann", NewMemory(content="a poem", type="draft"))
+        filters = {"type": "draft"}
+        told = await forgetter.by_filter("ann", ForgetRequest(filters=filters))
+        reader = changes.feed("ann").read(0)
+        read = database.read
+
+        async def slow(function):
+            found = await read(function)
+            monkeypatch.undo()
+            await store.change("ann", kept.id, MemoryChange(type="final"))
+            return found
+
+        monkeypatch.setattr(database, "read", slow)
+        report = await forgetter.by_filter("ann", ForgetRequest(filters=filters, confirm=told.confirm))
+        assert (told.memories, report.memories) == (2, 1)
+        assert (await store.get("ann", kept.id)).type == "final"
+        with reader:
+            events = [(await anext(reader)).data for _ in range(2)]
+        assert [(event["event"], event["ids"]) for event in events] == [("change", [kept.id]), ("delete", [gone.id])]
 
 
 async def test_one_is_gone_from_the_files_soon_after(memories, tmp_path, monkeypatch):

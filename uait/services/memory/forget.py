@@ -130,7 +130,7 @@ class Forgetter:
             raise Conflict(
                 "The filter names other memories than in the dry run; look again, and send its new 'confirm'."
             )
-        return await self._rows(user_id, rows)
+        return await self._rows(user_id, rows, condition, parameters)
 
     async def at_once(self, user_id: str, filters: dict[str, Any]) -> ForgetReport:
         """Delete what a filter names, for a dialect that has no dry run.
@@ -139,18 +139,20 @@ class Forgetter:
             BadRequest: the filter is none.
         """
         condition, parameters = compile_filter(filters)
-        return await self._rows(
-            user_id,
-            await self._database.read(lambda connection: _named(connection, user_id, condition, parameters)),
+        rows: list[Any] = await self._database.read(
+            lambda connection: _named(connection, user_id, condition, parameters)
         )
+        return await self._rows(user_id, rows, condition, parameters)
 
-    async def _rows(self, user_id: str, rows: Sequence[Any]) -> ForgetReport:
+    async def _rows(self, user_id: str, rows: Sequence[Any], condition: str, parameters: Sequence[Any]) -> ForgetReport:
         report = ForgetReport()
         for start in range(0, len(rows), PART):
             part = rows[start : start + PART]
-            deleted = await self._database.write(partial(_delete_rows, user_id=user_id, rows=part))
+            deleted, ids = await self._database.write(
+                partial(_delete_named, user_id=user_id, rows=part, condition=condition, parameters=parameters)
+            )
             report = _sum(report, deleted)
-            self._changes.tell(user_id, "delete", [memory_id for _, memory_id in part])
+            self._changes.tell(user_id, "delete", ids)
         return attrs.evolve(report, erased=await self._erase())
 
     async def everything(self, user_id: str) -> ForgetReport:
@@ -190,12 +192,14 @@ class Forgetter:
                 "SELECT seq, user_id FROM memory WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?", (now, PART)
             )
             by_user: dict[str, list[Any]] = {}
-            for seq, user_id in rows:
-                by_user.setdefault(str(user_id), []).append(seq)
-            for user_id, seqs in by_user.items():
-                deleted = await self._database.write(partial(_delete_expired, user_id=user_id, seqs=seqs, now=now))
-                self._changes.tell(user_id, "expire", deleted)
-                count += len(deleted)
+            for row in rows:
+                by_user.setdefault(str(row[1]), []).append(row)
+            for user_id, part in by_user.items():
+                _, ids = await self._database.write(
+                    partial(_delete_named, user_id=user_id, rows=part, condition="m.expires_at <= ?", parameters=[now])
+                )
+                self._changes.tell(user_id, "expire", ids)
+                count += len(ids)
             if len(rows) < PART:
                 if count:
                     self._to_erase.set()
@@ -238,23 +242,15 @@ def _seal(rows: Sequence[Any]) -> str:
     return blake2b(orjson.dumps([memory_id for _, memory_id in rows]), digest_size=12).hexdigest()
 
 
-def _delete_rows(connection: apsw.Connection, *, user_id: str, rows: Sequence[Any]) -> ForgetReport:
-    """Delete those that are there still: another one may have deleted some meanwhile."""
+def _delete_named(
+    connection: apsw.Connection, *, user_id: str, rows: Sequence[Any], condition: str, parameters: Sequence[Any]
+) -> tuple[ForgetReport, list[str]]:
+    """Delete those that are there still, and meet the condition still: they may have been changed since they were looked for. Gives their ids, too."""
     found: list[Any] = connection.execute(
-        "SELECT seq FROM memory WHERE user_id = ? AND seq IN (SELECT value FROM json_each(?))",
-        (user_id, orjson.dumps([seq for seq, _ in rows]).decode()),
+        f"SELECT m.seq, m.id FROM memory AS m WHERE m.user_id = ? AND m.seq IN (SELECT value FROM json_each(?)) AND {condition}",
+        (user_id, orjson.dumps([row[0] for row in rows]).decode(), *parameters),
     ).fetchall()
-    return _delete(connection, user_id, [seq for (seq,) in found])
-
-
-def _delete_expired(connection: apsw.Connection, *, user_id: str, seqs: Sequence[int], now: str) -> list[str]:
-    """Delete those that have expired still: their user may have kept some for longer meanwhile. Gives their ids."""
-    found: list[Any] = connection.execute(
-        "SELECT seq, id FROM memory WHERE user_id = ? AND seq IN (SELECT value FROM json_each(?)) AND expires_at <= ?",
-        (user_id, orjson.dumps(list(seqs)).decode(), now),
-    ).fetchall()
-    _delete(connection, user_id, [seq for seq, _ in found])
-    return [memory_id for _, memory_id in found]
+    return _delete(connection, user_id, [seq for seq, _ in found]), [memory_id for _, memory_id in found]
 
 
 def _delete(connection: apsw.Connection, user_id: str, seqs: Sequence[int]) -> ForgetReport:
