@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from scripted import Script, Scripted, leave
+from scripted import Script, Scripted, Words, leave
 
 from uait.errors import APIError, BadRequest
 from uait.llm import upstream
@@ -293,6 +293,39 @@ async def test_an_answer_that_breaks_off_can_be_gone_on_with(rig: Any, autojump_
         assert [turn.text for turn in b.asked[0].messages[:2]] == ["Hi", "One two"]
         assert outcomes(routed)[1] == ("b/m", "continuation", "answered")
         assert [address for _, address, *_ in r.used] == ["a/m", "b/m"]
+
+
+async def test_an_answer_that_breaks_off_twice_is_told_to_the_third_once(rig: Any, autojump_clock: Any) -> None:
+    a = Scripted("a", Script(words=("One", " two", " three"), fail=status("a", 500), fail_after=2))
+    b = Scripted("b", Script(words=(" three", " four"), fail=status("b", 500), fail_after=1))
+    c = Scripted("c", Script(words=(" four",)))
+    async with rig(a, b, c, route={"continuation": True}) as r:
+        text, _ = await r.ask(max_tokens=100)
+        assert text == "One two three four"
+        told = [turn.text for turn in c.asked[0].messages if turn.role == "assistant"]
+        assert told == ["One two", " three"]
+        assert (b.asked[0].max_tokens, c.asked[0].max_tokens) == (95, 90)
+        assert [usage.completion_tokens for _, _, usage, *_ in r.used] == [2, 2, 2]  # each its own part
+
+
+async def test_an_answer_that_has_ended_is_not_gone_on_with(rig: Any, autojump_clock: Any) -> None:
+    class FailsAfterItsEnd(Words):
+        async def __anext__(self) -> Chunk:
+            try:
+                return await super().__anext__()
+            except StopAsyncIteration:
+                raise upstream.broken("a", "ended its answer before it was complete") from None
+
+    class Late(Scripted):
+        @asynccontextmanager
+        async def stream(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Chunk]]:
+            async with super().stream(request):
+                yield FailsAfterItsEnd(Script())
+
+    b = Scripted("b")
+    async with rig(Late("a"), b, route={"continuation": True}) as r:
+        assert (await r.fails()).http_status == 502
+        assert b.asked == []
 
 
 async def test_tools_and_formats_are_not_gone_on_with(rig: Any, autojump_clock: Any) -> None:

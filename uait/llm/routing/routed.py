@@ -300,12 +300,13 @@ class Routed:
         turns = (message("assistant", said), message("user", GO_ON))
         limit = question.max_tokens and max(1, question.max_tokens - estimate_prompt_tokens(turns[:1]))
         self._question = attrs.evolve(question, messages=(*question.messages, *turns), max_tokens=limit)
+        self._said = []  # the question says it from here on
         self._goes_on = True
 
     def _hand_on(self, chunk: Chunk) -> Chunk:
         if self._said is not None:
-            if chunk.reasoning or chunk.refusal or chunk.tool_calls:
-                self._said = None  # nobody else can go on with these
+            if chunk.reasoning or chunk.refusal or chunk.tool_calls or chunk.finish:
+                self._said = None  # nobody else can go on with these, and nobody needs to after the end
             elif chunk.text:
                 self._said.append(chunk.text)
         return chunk
