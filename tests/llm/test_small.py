@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from uait.errors import UpstreamError
 from uait.llm import upstream
+from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts
 from uait.llm.dialects.gemini_upstream import ContentReader
 from uait.llm.ndjson import LineParser
 from uait.llm.providers.ollama import ChatReader
@@ -103,3 +104,37 @@ def test_a_402_is_an_empty_account_unless_it_says_when() -> None:
     body = b'{"error": {"message": "in flight"}}'
     assert upstream.from_status("p", 402, body, {}).error_code == "INSUFFICIENT_QUOTA"
     assert upstream.from_status("p", 402, body, {"retry-after": "3"}).headers["Retry-After"] == "3"
+
+
+@pytest.mark.parametrize("wrong", [None, 7, True, [], {}])
+def test_thoughts_without_their_fields_are_read_all_the_same(wrong: object) -> None:
+    recall: Recall[Thoughts] = Recall()
+    reader = MessageReader("a", recall, None, streamed=True)
+    block = {"type": "thinking", "thinking": wrong, "signature": wrong}
+    call = {"type": "tool_use", "id": "c", "name": "t", "input": {}}
+    for payload in (
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "signed"}},
+        {"type": "content_block_start", "index": 1, "content_block": call},
+    ):
+        reader.event(ServerSentEvent(orjson.dumps(payload)))
+    assert recall.get("c") == [{"type": "thinking", "thinking": "Hm", "signature": "signed"}]
+
+
+@pytest.mark.parametrize("wrong", [7, True, [], {}, [[]]])
+def test_what_gemini_sends_in_the_wrong_form_is_left_out(wrong: object) -> None:
+    result = {"chosenCandidates": [{"token": "H"}], "topCandidates": [{"candidates": wrong}]}
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "logprobsResult": result}
+    reader = ContentReader("g", Recall())
+    chunk = reader.event(ServerSentEvent(orjson.dumps({"candidates": [{**candidate, "finishReason": wrong}]})))
+    assert chunk is not None
+    assert (chunk.text, reader.finish) == ("Hi", None)
+    assert chunk.logprobs["content"][0]["top_logprobs"] == []
+
+
+def test_an_errors_code_is_no_longer_than_its_message() -> None:
+    error = upstream.from_frame("p", {"code": "9" * 5000, "type": "x" * 5000})
+    assert error.http_status == 502
+    assert isinstance(error.details, dict)
+    assert [len(error.details[name]) for name in ("code", "type")] == [upstream.MESSAGE_CHARACTERS] * 2

@@ -227,14 +227,16 @@ def _kind(payload: Any) -> tuple[str, ...]:
         violations = detail.get("violations")
         if isinstance(violations, list) and any(map(_lasts, violations)):
             words.append("insufficient_quota")
-    return tuple(word for word in words if isinstance(word, str) and word)
+    return tuple(word[:MESSAGE_CHARACTERS] for word in words if isinstance(word, str) and word)
 
 
 def _code(payload: Any) -> Any:
     """The error's own code: a word, a number, or None."""
     error = payload.get("error") if isinstance(payload, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int | str) else None
+    if isinstance(code, str):
+        return code[:MESSAGE_CHARACTERS]
+    return code if isinstance(code, int) else None
 
 
 def _lasts(violation: Any) -> bool:

@@ -9,7 +9,7 @@ import orjson
 
 from uait.llm import upstream
 from uait.llm.attachments import read_attachment, read_image
-from uait.llm.dialects.reading import child, count, load
+from uait.llm.dialects.reading import child, count, load, text
 from uait.llm.messages import (
     Chunk,
     FinishReason,
@@ -264,8 +264,9 @@ class MessageReader(EventReader):
             case "thinking":
                 if self._thoughts:
                     self._thoughts[-1] = self._settled(self._thoughts[-1])
-                self._thoughts.append({"thinking": "", "signature": "", **block})
-                return Chunk(reasoning=block["thinking"]) if isinstance(block.get("thinking"), str) else None
+                thinking, signature = text(block.get("thinking")), text(block.get("signature"))
+                self._thoughts.append({**block, "thinking": thinking, "signature": signature})
+                return Chunk(reasoning=thinking) if thinking else None
             case "redacted_thinking":
                 if self._thoughts:
                     self._thoughts[-1] = self._settled(self._thoughts[-1])
@@ -286,20 +287,20 @@ class MessageReader(EventReader):
     def _settled(self, thought: dict[str, Any]) -> dict[str, Any]:
         """With what has come since it began."""
         pieces, self._thinking = self._thinking, []
-        return {**thought, "thinking": thought["thinking"] + "".join(pieces)} if pieces else thought
+        return {**thought, "thinking": text(thought.get("thinking")) + "".join(pieces)} if pieces else thought
 
     def _delta(self, index: int, delta: dict[str, Any]) -> Chunk | None:
         match delta:
-            case {"type": "text_delta", "text": str(text)}:
-                return Chunk(text)
-            case {"type": "input_json_delta", "partial_json": str(text)} if index in self._calls and text:
+            case {"type": "text_delta", "text": str(more)}:
+                return Chunk(more)
+            case {"type": "input_json_delta", "partial_json": str(more)} if index in self._calls and more:
                 self._wordless.discard(self._calls[index])
-                return Chunk(tool_calls=(ToolCallDelta(self._calls[index], arguments=text),))
-            case {"type": "thinking_delta", "thinking": str(text)}:
-                self._thinking.append(text)
-                return Chunk(reasoning=text)
-            case {"type": "signature_delta", "signature": str(text)} if self._thoughts:
-                self._thoughts[-1]["signature"] = self._thoughts[-1].get("signature", "") + text
+                return Chunk(tool_calls=(ToolCallDelta(self._calls[index], arguments=more),))
+            case {"type": "thinking_delta", "thinking": str(more)}:
+                self._thinking.append(more)
+                return Chunk(reasoning=more)
+            case {"type": "signature_delta", "signature": str(more)} if self._thoughts:
+                self._thoughts[-1]["signature"] = text(self._thoughts[-1].get("signature")) + more
         return None
 
     def _finished(self, reason: Any) -> FinishReason:

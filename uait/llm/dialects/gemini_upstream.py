@@ -12,7 +12,7 @@ import orjson
 from uait.errors import BadRequest
 from uait.llm import upstream
 from uait.llm.attachments import read_attachment, read_image
-from uait.llm.dialects.reading import count, load
+from uait.llm.dialects.reading import children, count, load
 from uait.llm.messages import (
     Chunk,
     FinishReason,
@@ -272,7 +272,7 @@ class ContentReader:
                 self._part(part, chunk)
         chunk.logprobs = _logprobs(candidate.get("logprobsResult"))
         reason = candidate.get("finishReason")
-        if reason in _FAILED:
+        if isinstance(reason, str) and reason in _FAILED:
             raise upstream.broken(self._provider, f"could not finish its answer: {reason}")
         if isinstance(reason, str) and reason:
             self.finish = _FINISH.get(reason, "content_filter" if reason.startswith("IMAGE_") else "stop")
@@ -315,7 +315,7 @@ def _logprobs(result: Any) -> Any:
     content = []
     for n, token in enumerate(chosen):
         near = others[n].get("candidates") if n < len(others) and isinstance(others[n], dict) else None
-        tops = [_token(each) for each in near or [] if isinstance(each, dict)]
+        tops = [_token(each) for each in children(near)]
         if isinstance(token, dict):
             content.append({**_token(token), "top_logprobs": tops})
     return {"content": content, "refusal": None}
