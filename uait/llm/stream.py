@@ -119,6 +119,7 @@ class AnswerStream:
         self._idle = timeouts.idle
         self._first: float | None = first
         self._total = total
+        self._tail: float | None = None  # when what may follow the finish reason is not waited for any more
         self._parser = framer
         self._reader = reader
         self._ready: deque[Chunk] = deque()
@@ -196,7 +197,11 @@ class AnswerStream:
             if self._source.ready:
                 return await self._source.__anext__()
             now = trio.current_time()
-            deadline = now + TAIL_TIMEOUT if finished else self._first or now + self._idle
+            if finished:
+                # Once for all of it: comments that keep the connection alive may come for ever.
+                deadline = self._tail = self._tail or now + TAIL_TIMEOUT
+            else:
+                deadline = self._first or now + self._idle
             with trio.CancelScope(deadline=min(deadline, self._total)):
                 return await self._source.__anext__()
             failure = upstream.too_slow(self._provider, "did not go on with its answer")
