@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+import orjson
 import pytest
 import trio
 from mock_upstream import Upstream
@@ -18,9 +19,11 @@ from uait.errors import (
     Unavailable,
     UpstreamError,
 )
+from uait.llm.dialects.openai_upstream import AnswerReader
 from uait.llm.messages import Chunk, Collected, GenerateRequest, Image, Message, Tool, ToolCall, ToolChoice, Usage
 from uait.llm.messages import message as turn
 from uait.llm.providers.openai import OpenAIProvider
+from uait.llm.sse import ServerSentEvent
 from uait.llm.upstream import Timeouts
 
 Ask = Callable[..., Awaitable[Collected]]
@@ -259,6 +262,22 @@ async def test_tool_calls_as_servers_really_send_them(ask: Ask) -> None:
     assert (await ask("tool-args-empty")).tool_calls == (ToolCall("call_a", "now", "{}"),)
     assert (await ask("tool-args-object")).tool_calls == (ToolCall("call_a", "weather", '{"city":"Oslo"}'),)
     assert (await ask("tools-finish-stop")).finish == "tool_calls"
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+def test_a_fragment_belongs_to_the_call_whose_id_it_has(index: dict[str, int]) -> None:
+    reader, answer = AnswerReader("p"), Collected()
+    for fragment in (
+        {"id": "a", "function": {"name": "f", "arguments": '{"x"'}},
+        {"id": "b", "function": {"name": "g", "arguments": '{"y"'}},
+        {"id": "a", "function": {"arguments": ": 1}"}},
+        {"id": "b", "function": {"arguments": ": 2}"}},
+    ):
+        payload = {"choices": [{"delta": {"tool_calls": [{**index, **fragment}]}}]}
+        chunk = reader.event(ServerSentEvent(orjson.dumps(payload)))
+        assert chunk is not None
+        answer.add(chunk)
+    assert answer.tool_calls == (ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", '{"y": 2}'))
 
 
 @pytest.mark.parametrize("how", ["ids=1", "unnumbered=1", "nothing=1"])

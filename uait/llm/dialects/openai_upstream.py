@@ -246,6 +246,8 @@ class AnswerReader:
         """Which call a fragment belongs to: whether it is one we know, our index of it, its id."""
         theirs, call_id = fragment.get("index"), fragment.get("id")
         call_id = call_id if isinstance(call_id, str) else ""
+        if call_id and not name and call_id in self._calls:
+            return True, self._calls.index(call_id), call_id  # whatever its index: each fragment has its call's id
         index = self._index_of.get(theirs) if isinstance(theirs, int) else None
         if index is None and theirs is None and self._calls and not call_id and not name:
             index = len(self._calls) - 1
