@@ -89,6 +89,8 @@ async def test_stopping_the_service_keeps_what_there_is(run_chat: Any) -> None:
         kept = await chat.messages(conversation_id)
         assert kept[1]["metadata"]["finish_reason"] == "interrupted"
         assert kept[1]["content"].startswith("tok0 tok1 ")
+        (used,) = (await chat.client.get("/usage")).json()["usage"]
+        assert (used["requests"], used["completion_tokens"] > 0) == (1, True)
     assert chat.upstream.open_requests == 0
 
 

@@ -198,4 +198,7 @@ async def chat(ctx: Context) -> AsyncIterator[ASGIApp]:
             found = await catalog.listing()
             return ModelList(list(found.models), len(found.models), dict(found.providers))
 
-        yield app
+        try:
+            yield app
+        finally:
+            await recorder.flush()  # answers that the stop has ended are counted when `run` has ended, too

@@ -33,7 +33,7 @@ class _Batch:
 class UsageRecorder:
     """Adds up in memory and writes what has come together, `PAUSE` seconds after the first of it, or as soon as somebody wants to read.
 
-    A crash of the process loses what was not yet written, which is that time and a write's duration; stopping loses nothing.
+    A crash of the process loses what was not yet written, which is that time and a write's duration; stopping loses nothing, where `flush` is called when nobody counts any more.
     """
 
     def __init__(self, ledger: Ledger, log: logging.Logger, registry: CollectorRegistry) -> None:
@@ -89,11 +89,12 @@ class UsageRecorder:
                 await batch.arrived.wait()
                 with trio.move_on_after(PAUSE):
                     await batch.wanted.wait()
-                await self._flush()
+                await self.flush()
         finally:
-            await self._flush()
+            await self.flush()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write what has come together. Bounded, also where the caller is cancelled."""
         batch = self._writing = self._batch
         self._batch = _Batch()
         try:
