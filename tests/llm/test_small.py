@@ -11,6 +11,7 @@ from uait.errors import UpstreamError
 from uait.llm import upstream
 from uait.llm.dialects.anthropic_upstream import MessageReader, Thoughts
 from uait.llm.dialects.gemini_upstream import ContentReader
+from uait.llm.messages import Chunk, Collected
 from uait.llm.ndjson import LineParser
 from uait.llm.providers.ollama import ChatReader
 from uait.llm.recall import Recall
@@ -72,6 +73,15 @@ def test_log_probabilities_have_one_form() -> None:
     ollama = ChatReader("o").event(ServerSentEvent(orjson.dumps(line)))
     assert ollama is not None
     assert gemini.logprobs == ollama.logprobs == LOGPROBS
+
+
+@pytest.mark.parametrize("wrong", [7, "text", {"a": 1}, None])
+def test_log_probabilities_of_all_tokens_come_together(wrong: object) -> None:
+    answer = Collected()
+    for token in ({"token": "H"}, {"token": "i"}):
+        answer.add(Chunk(token["token"], logprobs={"content": [token], "refusal": None}))
+    answer.add(Chunk(logprobs={"content": wrong, "refusal": wrong}))
+    assert answer.logprobs == {"content": [{"token": "H"}, {"token": "i"}], "refusal": []}
 
 
 @pytest.mark.parametrize(

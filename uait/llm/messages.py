@@ -5,7 +5,7 @@ A conversation is `Message`s, a question is a `GenerateRequest`, an answer is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -228,8 +228,8 @@ class Collected:
 
     finish: FinishReason | None = None
     usage: Usage | None = None
-    logprobs: Any = None
     body: bytes | None = None
+    _logprobs: list[Any] = attrs.field(factory=list)
     _text: list[str] = attrs.field(factory=list)
     _reasoning: list[str] = attrs.field(factory=list)
     _refusal: list[str] = attrs.field(factory=list)
@@ -249,7 +249,7 @@ class Collected:
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.logprobs is not None:
-            self.logprobs = _join_logprobs(self.logprobs, chunk.logprobs)
+            self._logprobs.append(chunk.logprobs)
         if chunk.body is not None:
             self.body = chunk.body
 
@@ -266,6 +266,11 @@ class Collected:
         return "".join(self._refusal)
 
     @property
+    def logprobs(self) -> Any:
+        """As of one chunk, those of all tokens together."""
+        return _join_logprobs(self._logprobs)
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls asked for, in order. Arguments that never came are an empty object."""
         return tuple(
@@ -278,10 +283,16 @@ class Collected:
         return self.usage or estimate_usage(request, self)
 
 
-def _join_logprobs(before: Any, more: Any) -> Any:
-    if not isinstance(before, dict) or not isinstance(more, dict):
-        return more
-    return {key: (before.get(key) or []) + (more.get(key) or []) for key in {**before, **more}}
+def _join_logprobs(pieces: Sequence[Any]) -> Any:
+    if len(pieces) < 2 or not all(isinstance(piece, dict) for piece in pieces):
+        return pieces[-1] if pieces else None
+    joined: dict[str, Any] = {}
+    for piece in pieces:
+        for key, more in piece.items():
+            known = joined.setdefault(key, [])
+            if isinstance(more, list):
+                known += more
+    return joined
 
 
 def estimate_tokens(characters: int) -> int:
