@@ -239,13 +239,12 @@ class Routed:
         if self._question is not None:
             attempt.left_out = left_out(call.key.provider, self._question)
         self.trace.attempts.append(attempt)
-        leg = Leg(candidate, call, self._work or self._stream, attempt, self._watch, self._zero)
+        work = self._work or partial(
+            _stream, self._question
+        )  # no method of ours: they would know each other, and wait for the garbage collector
+        leg = Leg(candidate, call, work, attempt, self._watch, self._zero)
         self._legs.append(leg)
         return leg
-
-    def _stream(self, provider: Provider, name: str) -> Any:
-        assert self._question is not None
-        return provider.stream(attrs.evolve(self._question, model=name))
 
     def _patience(self, leg: Leg) -> float:
         """Until when a leg may take to its first token. Without anybody else to ask, its provider decides."""
@@ -388,3 +387,8 @@ def _counted(question: GenerateRequest, leg: Leg, said: str = "") -> Usage:
     for chunk in leg.buffer:
         collected.add(chunk)
     return collected.counted(question)
+
+
+def _stream(question: GenerateRequest | None, provider: Provider, name: str) -> Any:
+    assert question is not None
+    return provider.stream(attrs.evolve(question, model=name))
