@@ -18,7 +18,10 @@ from uait.llm.sse import EventTooLarge, ServerSentEvent, SSEParser
 from uait.llm.upstream import Timeouts
 
 TAIL_TIMEOUT = 2.0
-"""Seconds for what may follow a finish reason: usage and `[DONE]`. Without them the answer is complete all the same."""
+"""Seconds for each part of what may follow a finish reason: usage and `[DONE]`. Without them the answer is complete all the same."""
+
+LONGEST_TAIL = 10.0
+"""Seconds for all of it: comments that keep the connection alive may come for ever."""
 
 END_TIMEOUT = 0.1
 """Seconds for the end of the body after `[DONE]`, so that the connection can be used again."""
@@ -198,8 +201,8 @@ class AnswerStream:
                 return await self._source.__anext__()
             now = trio.current_time()
             if finished:
-                # Once for all of it: comments that keep the connection alive may come for ever.
-                deadline = self._tail = self._tail or now + TAIL_TIMEOUT
+                self._tail = self._tail or now + LONGEST_TAIL
+                deadline = min(now + TAIL_TIMEOUT, self._tail)
             else:
                 deadline = self._first or now + self._idle
             with trio.CancelScope(deadline=min(deadline, self._total)):
