@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
@@ -107,17 +109,23 @@ async def test_wscat_connects_joins_and_chats(
                 "",
             ]
         )
+        command = [str(wscat), "--no-color", "-c", f"ws://{address}"]
         with trio.fail_after(60):
-            process = await trio.run_process(
-                ["bash", "-c", f"(sleep 1; cat; sleep 2) | {wscat} --no-color -c 'ws://{address}'"],
-                stdin=typed.encode(),
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-            )
-        seen = process.stdout.decode() + process.stderr.decode()
-        assert "Welcome to the WebSocket hub" in seen, seen
-        assert "good morning" in seen, seen
+            async with trio.open_nursery() as nursery:
+                start = partial(trio.run_process, command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, check=False)
+                process = await nursery.start(start)
+                await until(process.stdout, b"Welcome to the WebSocket hub")
+                await process.stdin.send_all(typed.encode())  # what is typed before it has connected is lost
+                await until(process.stdout, b"good morning")
+                await process.stdin.aclose()
+
+
+async def until(stream: trio.abc.ReceiveStream, mark: bytes) -> None:
+    seen = b""
+    while mark not in seen:
+        data = await stream.receive_some()
+        assert data, seen
+        seen += data
 
 
 def test_the_documented_ports_are_the_default_ones() -> None:
