@@ -75,14 +75,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--inspect", default=None, help=argparse.SUPPRESS)  # doctor's own child process
     parser.set_defaults(command="run")
     typed = list(sys.argv[1:] if argv is None else argv)
-    _check_names(parser, commands, typed)
+    _check_options(parser, commands, typed)
     arguments = parser.parse_args(typed)
     arguments.typed = typed
     return arguments
 
 
-def _check_names(parser: argparse.ArgumentParser, commands: Any, typed: Sequence[str]) -> None:
-    """Name an option or a command that there is not, and what was meant: argparse would take the value behind an unknown option for a command, and complain about that."""
+def _check_options(parser: argparse.ArgumentParser, commands: Any, typed: Sequence[str]) -> None:
+    """Name an option that there is not, and what was meant: argparse would take the value behind an unknown option for a command, and complain about that."""
     parsers = [parser, *commands.choices.values()]
     options = {option for each in parsers for option in each._option_string_actions}
     for word in typed:

@@ -117,9 +117,8 @@ class Writer:
                     if not self._waiting:
                         self._wakeup = trio.Event()
                         await self._wakeup.wait()
-                    elif self._waiting[
-                        0
-                    ].alone:  # in its turn: where many write, there is no moment at which nobody does
+                    elif self._waiting[0].alone:
+                        # In its turn: where many write, there is no moment at which nobody does.
                         await self._run_alone(self._waiting.popleft())
                     else:
                         await self._commit()
