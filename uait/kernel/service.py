@@ -30,7 +30,7 @@ from uait.kernel.restart import RestartPolicy
 from uait.kernel.status import ServiceStatus
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import CollectorRegistry
 
     from uait.calls.client import Calls, ServiceClient
     from uait.feeds import Feed

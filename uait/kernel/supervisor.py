@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
-from prometheus_client import CollectorRegistry
+from prometheus_client.core import CollectorRegistry
 
 from uait.calls.client import Calls, LocalService
 from uait.errors import ServiceFailed, Unavailable

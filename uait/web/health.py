@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import trio
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from quart import Response
 
 from uait.errors import Unavailable
@@ -164,4 +163,7 @@ def add_health_routes(app: App) -> None:
     @describe(returns=str, media_type="text/plain", tags=("service",))
     async def metrics() -> Any:
         """The service's numbers, in Prometheus text format."""
+        # With it comes an HTTP server, which who is never asked need not have.
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
         return Response(generate_latest(app.context.registry), content_type=CONTENT_TYPE_LATEST)

@@ -6,7 +6,7 @@ import logging
 
 import attrs
 import trio
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CollectorRegistry, Counter
 
 from uait.errors import UaitError
 from uait.llm.messages import Usage
