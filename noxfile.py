@@ -48,8 +48,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The quick tests, three at a time: many of them wait for a deadline."""
-    pytest(session, "-n", "3")
+    """The quick tests, four at a time: many of them wait for a deadline."""
+    pytest(session, "-n", "4")
 
 
 @nox.session(python=BOTH_LINES)

@@ -15,8 +15,13 @@ from hypothesis import settings
 settings.register_profile("untimed", settings.default, deadline=None)
 settings.load_profile("untimed")
 
-TOGETHER = ("tests/system/test_packaging.py", "tests/system/test_section_1.py")
-"""Files whose tests belong to one worker: each other one would install everything anew, or want the documented ports, too."""
+TOGETHER = {
+    "tests/system/test_packaging.py": "fresh environments",
+    "tests/system/test_section_1.py": "documented ports",
+    "tests/services/chat/test_every_dialect.py": "official SDKs",
+    "tests/services/chat/test_sdks.py": "official SDKs",
+}
+"""Files whose tests belong to one worker: each other one would install everything anew, want the same ports, or import for seconds, too."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,21 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Hand out one test after the other, and a file of `TOGETHER` as a whole. xdist's own way for that, `--dist loadgroup`, does nothing under pytest 9.2 (pytest-xdist issue 1386)."""
+    """Hand out one test after the other, and what belongs together as a whole. xdist's own way for that, `--dist loadgroup`, does nothing under pytest 9.2 (pytest-xdist issue 1386)."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid.partition("::")[0] if nodeid.startswith(TOGETHER) else nodeid
+            return TOGETHER.get(_file(nodeid), nodeid)
 
     return Together(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # What takes long begins first: what is short fills the gaps that it leaves at the end.
-    items.sort(key=lambda item: (not item.nodeid.startswith(TOGETHER), not item.get_closest_marker("system")))
+    items.sort(key=lambda item: (_file(item.nodeid) not in TOGETHER, not item.get_closest_marker("system")))
     if not config.getoption("--share"):
         return
     shared = [item for item in items if item.get_closest_marker("shared") is not None]

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import anthropic
 import attrs
-import openai
 import pytest
+import sdks
 from mock_upstream import KINDS, Upstream
 
 # The SDKs stop reading at the last event, and leave the generators of their HTTP client to the garbage collector.
@@ -59,11 +58,11 @@ class Said:
 class Chat:
     """The `openai` SDK, Chat Completions."""
 
-    error: Any = openai
     finishes = ("stop", "length", "tool_calls")
 
     def __init__(self, url: str) -> None:
-        self.client: Any = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=2)
+        self.error: Any = sdks.openai
+        self.client: Any = sdks.openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=2)
 
     async def ask(
         self, model: str, stream: bool, *, image: bool = False, tools: bool = False, schema: bool = False, **more: Any
@@ -113,11 +112,11 @@ class Chat:
 class Responses:
     """The `openai` SDK, Responses."""
 
-    error: Any = openai
     finishes = ("completed", "incomplete", "completed")
 
     def __init__(self, url: str) -> None:
-        self.client: Any = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=2)
+        self.error: Any = sdks.openai
+        self.client: Any = sdks.openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=2)
 
     async def ask(
         self, model: str, stream: bool, *, image: bool = False, tools: bool = False, schema: bool = False, **more: Any
@@ -135,7 +134,7 @@ class Responses:
             final = None
             async for event in await self.client.responses.create(model=model, input=items, stream=True, **more):
                 if event.type == "error":
-                    raise openai.APIError(event.message, request=None, body=None)  # type: ignore[arg-type]
+                    raise sdks.openai.APIError(event.message, request=None, body=None)  # type: ignore[arg-type]
                 if event.type == "response.output_text.delta":
                     said.text += event.delta
                 if event.type in ("response.reasoning_text.delta", "response.reasoning_summary_text.delta"):
@@ -161,11 +160,11 @@ class Responses:
 class Messages:
     """The `anthropic` SDK."""
 
-    error: Any = anthropic
     finishes = ("end_turn", "max_tokens", "tool_use")
 
     def __init__(self, url: str) -> None:
-        self.client: Any = anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=2)
+        self.error: Any = sdks.anthropic
+        self.client: Any = sdks.anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=2)
 
     async def ask(
         self, model: str, stream: bool, *, image: bool = False, tools: bool = False, schema: bool = False, **more: Any
@@ -291,20 +290,20 @@ async def test_tokens_are_counted(sdk: Any, kind: str) -> None:
 
 async def test_models_in_each_form(running: Any, kind: str) -> None:
     expected = ["mock/tokens", "mock/text-embedding-mock", "offline/retrieval"]
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x") as gpt:
+    async with sdks.openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x") as gpt:
         assert [model.id async for model in gpt.models.list()] == expected
         assert (await gpt.models.retrieve("mock/tokens")).owned_by == "mock"
-    async with anthropic.AsyncAnthropic(base_url=running.url, api_key="x") as claude:
+    async with sdks.anthropic.AsyncAnthropic(base_url=running.url, api_key="x") as claude:
         assert [model.id async for model in claude.models.list(limit=1)] == expected
         assert (await claude.models.retrieve("mock/tokens")).display_name == "tokens"
 
 
 async def test_embeddings(running: Any, kind: str) -> None:
     """The SDK asks for base64 by itself."""
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x") as gpt:
+    async with sdks.openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x") as gpt:
         asking: Any = {"model": "mock/text-embedding-mock", "input": ["one", "three"]}
         if kind == "anthropic":
-            with pytest.raises(openai.BadRequestError, match="cannot make embeddings"):
+            with pytest.raises(sdks.openai.BadRequestError, match="cannot make embeddings"):
                 await gpt.embeddings.create(**asking)
             return
         answer = await gpt.embeddings.create(**asking)
