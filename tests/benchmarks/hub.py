@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; 0: not (default 3)")
     parser.add_argument("--connections", type=int, default=10_000, help="idle connections to weigh (default 10000)")
-    parser.add_argument("--patience", type=float, default=15.0, help="seconds until memory is read again (default 15)")
+    parser.add_argument("--patience", type=float, default=35.0, help="seconds until memory is read again (default 35)")
     parser.add_argument(
         "--tools", type=Path, help="where the peers are, or are to be installed (default: for this run)"
     )
@@ -335,9 +335,12 @@ def main() -> None:
             core = cores[0] if len(cores) > 1 else None
             servers = [uait(Path(name)), *peers(tools)]
             compare(servers, core, arguments.clients, arguments.seconds, arguments.rounds)
-        if arguments.connections:
-            with running(uait(Path(name)), None) as (pid, port):
-                weigh(uait(Path(name)), pid, port, arguments.connections, arguments.patience)
+        for allocator in ("pymalloc", "malloc") if arguments.connections else ():
+            server = uait(Path(name))
+            server.environment["PYTHONMALLOC"] = allocator
+            with running(server, None) as (pid, port):
+                print(f"with {allocator}")
+                weigh(server, pid, port, arguments.connections, arguments.patience)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,30 @@ def count(upkeep, *numbers):
         upkeep.count(number)
 
 
-async def test_once_when_most_of_many_have_gone_and_the_rest_had_time(autojump_clock, upkeep):
+async def test_twice_when_most_of_many_have_gone_and_the_rest_had_time(autojump_clock, upkeep):
     began = trio.current_time()
     count(upkeep, 2 * MANY, MANY // 4, 10, 0)
     await trio.sleep(10 * SETTLE)
-    assert upkeep.times == [began + SETTLE]
+    assert upkeep.times == [began + SETTLE, began + 2 * SETTLE]
     count(upkeep, MANY // 2, 0, MANY, 0)
     await trio.sleep(10 * SETTLE)
-    assert len(upkeep.times) == 2
+    assert len(upkeep.times) == 4
+
+
+async def test_only_once_where_they_are_back_by_then(autojump_clock, upkeep):
+    count(upkeep, 2 * MANY, 0)
+    await trio.sleep(1.5 * SETTLE)
+    count(upkeep, 2 * MANY)
+    await trio.sleep(10 * SETTLE)
+    assert len(upkeep.times) == 1
+
+
+async def test_who_comes_and_goes_between_the_two_is_not_forgotten(autojump_clock, upkeep):
+    count(upkeep, 2 * MANY, 0)
+    await trio.sleep(1.5 * SETTLE)
+    count(upkeep, 3 * MANY, 0)
+    await trio.sleep(10 * SETTLE)
+    assert len(upkeep.times) == 4
 
 
 async def test_not_for_a_few_nor_while_many_are_there(autojump_clock, upkeep):
@@ -51,7 +67,7 @@ async def test_not_where_they_are_back_meanwhile(autojump_clock, upkeep):
     assert upkeep.times == []
     count(upkeep, 0)
     await trio.sleep(10 * SETTLE)
-    assert len(upkeep.times) == 1
+    assert len(upkeep.times) == 2
 
 
 @pytest.mark.parametrize("at_start", [True, False])

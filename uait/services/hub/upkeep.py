@@ -4,7 +4,8 @@ A client is some 150 objects that the collector can do nothing about: whoever le
 with ten thousand clients; so what there is is frozen whenever there are a good many more than ever before. (Rings that come about among what is frozen are never found. There is no more of it than there were
 clients at once, however many come and go. In a process that has frozen nothing itself, as ours does when it has started, nothing is.)
 
-Neither Python nor the C library gives memory back by itself that lies between other things.
+Neither Python nor the C library gives memory back by itself that lies between other things. Python does not even when asked: one object that has come to lie among those of a crowd keeps a megabyte. The C library keeps 4 KiB for it,
+if Python has been told to use its allocator (`PYTHONMALLOC=malloc`).
 """
 
 from __future__ import annotations
@@ -70,9 +71,15 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._wakeup.wait()
+            if not self._worth_while():
+                self._wakeup = trio.Event()
+                await self._wakeup.wait()
             await trio.sleep(SETTLE)
-            if self._worth_while():
-                self._most = self.present
+            if not self._worth_while():
+                continue
+            most, self._most = self._most, self.present
+            self._reclaim()
+            await trio.sleep(SETTLE)
+            # Once more: what others wait with was among what the clients left, and lies together by now.
+            if self.present * SHARE <= most:
                 self._reclaim()
-            self._wakeup = trio.Event()
