@@ -257,3 +257,54 @@ async def test_the_log_is_emptied_although_somebody_writes_all_the_time(database
             await trio.testing.wait_all_tasks_blocked()
             gate.free.set()
     assert done == ["first", "before", "log", "after"]
+
+
+async def test_what_is_stored_is_told_in_order_also_where_its_caller_has_gone(database, gate):
+    told = []
+    leaving = threading.Event()
+
+    def last_words(connection):
+        number = insert("gone")(connection)
+        leaving.set()
+        assert gate.free.wait(30)
+        return number
+
+    gate.free.clear()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.write, last_words, told.append)
+            while not leaving.is_set():
+                await trio.sleep(0.001)
+            scope.cancel(reason="test")
+    assert told == []
+    gate.free.set()
+    await database.write(insert("after"), told.append)
+    assert told == [1, 2]
+
+
+async def test_what_is_not_stored_is_not_told(database):
+    told = []
+    await database.write(insert("a"))
+    with pytest.raises(apsw.ConstraintError):
+        await database.write(insert("a"), told.append)
+    assert told == []
+
+
+async def test_a_failure_to_tell_is_its_caller_s_and_the_others_are_answered(database, gate):
+    async def one(text, stored):
+        try:
+            results[text] = await database.write(insert(text), stored)
+        except ZeroDivisionError:
+            results[text] = "failed"
+
+    results = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.write, gate)
+        await gate.held()
+        nursery.start_soon(one, "a", lambda number: 1 / 0)
+        nursery.start_soon(one, "b", lambda number: None)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.free.set()
+    assert results["a"] == "failed"
+    assert results["b"] in (1, 2)
+    assert sorted(await texts(database)) == ["a", "b"]

@@ -73,11 +73,15 @@ class Database:
         """
         return await self._readers.read(function)
 
-    async def write(self, function: Callable[[apsw.Connection], T]) -> T:
+    async def write(self, function: Callable[[apsw.Connection], T], stored: Callable[[T], None] | None = None) -> T:
         """Call `function(connection)` in the writer's thread and return what it returned, after the commit is durable.
 
         Writes that wait at the same time share one commit. An exception undoes this function's changes and nobody else's. When another one of the group takes the whole transaction with it (a
         full disk), the function runs again: it must have no effect outside the database.
+
+        Args:
+            stored: called in the event loop with what `function` returned as soon as that is durable, in the order of the commits, also where the caller has been cancelled meanwhile: for what
+                others have to learn. What it raises comes through to the caller.
 
         Raises:
             DatabaseBusy: too many writes wait, or another process holds the lock.
@@ -85,7 +89,7 @@ class Database:
 
         On cancellation it returns at once. A write that has not begun never happens; one that has is stored wholly or not at all.
         """
-        return await self._writer.write(function)
+        return await self._writer.write(function, stored)
 
     async def fetch_all(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query."""

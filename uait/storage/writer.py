@@ -31,11 +31,18 @@ class _Abandoned(BaseException):
 class _Write(Generic[T]):
     """One write on its way: waiting, then begun, then answered."""
 
-    __slots__ = ("abandoned", "alone", "answered", "error", "function", "value")
+    __slots__ = ("abandoned", "alone", "answered", "error", "function", "stored", "value")
 
-    def __init__(self, function: Callable[[apsw.Connection], T], *, alone: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[[apsw.Connection], T],
+        *,
+        alone: bool = False,
+        stored: Callable[[T], None] | None = None,
+    ) -> None:
         self.function = function
         self.alone = alone  # outside of any transaction
+        self.stored = stored
         self.answered = trio.Event()
         self.abandoned = False
         self.value: T | None = None
@@ -68,9 +75,9 @@ class Writer:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def write(self, function: Callable[[apsw.Connection], T]) -> T:
+    async def write(self, function: Callable[[apsw.Connection], T], stored: Callable[[T], None] | None) -> T:
         """See `Database.write`."""
-        return await self._line_up(_Write(function, alone=False))
+        return await self._line_up(_Write(function, stored=stored))
 
     async def alone(self, function: Callable[[apsw.Connection], T]) -> T:
         """Call `function` in the connection's thread outside of any transaction, after those writes that were there before."""
@@ -144,7 +151,15 @@ class Writer:
                 self.failed += 1
             else:
                 self.done += 1
+                self._tell(write)
             write.answered.set()
+
+    def _tell(self, write: _Write[Any]) -> None:
+        if write.stored is not None:
+            try:
+                write.stored(write.value)
+            except Exception as error:  # the caller's fault, and nobody else's
+                write.error = error
 
     async def _run_alone(self, write: _Write[Any]) -> None:
         self._under_way = trio.CancelScope()

@@ -108,10 +108,9 @@ class Forgetter:
             NotFound: the user has no such memory.
         """
         await self._database.write(
-            lambda connection: _delete(connection, user_id, [seq_of(connection, user_id, memory_id)])
+            lambda connection: _delete(connection, user_id, [seq_of(connection, user_id, memory_id)]),
+            lambda _: self._gone(user_id, "delete", [memory_id]),
         )
-        self._changes.tell(user_id, "delete", [memory_id])
-        self._to_erase.set()
 
     async def by_filter(self, user_id: str, request: ForgetRequest) -> ForgetReport:
         """Tell what a filter names, or delete it where the caller confirms that.
@@ -148,12 +147,17 @@ class Forgetter:
         report = ForgetReport()
         for start in range(0, len(rows), PART):
             part = rows[start : start + PART]
-            deleted, ids = await self._database.write(
-                partial(_delete_named, user_id=user_id, rows=part, condition=condition, parameters=parameters)
-            )
+            deleted, _ = await self._part(user_id, "delete", part, condition, parameters)
             report = _sum(report, deleted)
-            self._changes.tell(user_id, "delete", ids)
         return attrs.evolve(report, erased=await self._erase())
+
+    async def _part(
+        self, user_id: str, event: str, rows: Sequence[Any], condition: str, parameters: Sequence[Any]
+    ) -> tuple[ForgetReport, list[str]]:
+        return await self._database.write(
+            partial(_delete_named, user_id=user_id, rows=rows, condition=condition, parameters=parameters),
+            lambda result: self._gone(user_id, event, result[1]),
+        )
 
     async def everything(self, user_id: str) -> ForgetReport:
         """Delete all that there is of a user, after ending what is under way for them: nothing is written behind it."""
@@ -161,12 +165,16 @@ class Forgetter:
             await self._work.ended(user_id)
             report = ForgetReport()
             while True:
-                deleted = await self._database.write(lambda connection: _delete_some(connection, user_id))
+                deleted = await self._database.write(
+                    lambda connection: _delete_some(connection, user_id), lambda _: self._to_erase.set()
+                )
                 if not deleted.memories:
                     break
                 report = _sum(report, deleted)
-            contexts = await self._database.write(lambda connection: _delete_rest(connection, user_id))
-            self._changes.forget(user_id, report.memories)
+            contexts = await self._database.write(
+                lambda connection: _delete_rest(connection, user_id),
+                lambda _: self._changes.forget(user_id, report.memories),
+            )
             report = attrs.evolve(report, contexts=contexts, ended=ended)
             return attrs.evolve(report, erased=await self._erase())
 
@@ -195,14 +203,9 @@ class Forgetter:
             for row in rows:
                 by_user.setdefault(str(row[1]), []).append(row)
             for user_id, part in by_user.items():
-                _, ids = await self._database.write(
-                    partial(_delete_named, user_id=user_id, rows=part, condition="m.expires_at <= ?", parameters=[now])
-                )
-                self._changes.tell(user_id, "expire", ids)
+                _, ids = await self._part(user_id, "expire", part, "m.expires_at <= ?", [now])
                 count += len(ids)
             if len(rows) < PART:
-                if count:
-                    self._to_erase.set()
                 return count
 
     async def _sweep(self) -> None:
@@ -212,6 +215,11 @@ class Forgetter:
             except (DatabaseBusy, DatabaseFull, DatabaseBroken) as error:
                 _log.warning("expired memories cannot be deleted: %s", error.text)
             await trio.sleep(SWEEP)
+
+    def _gone(self, user_id: str, event: str, ids: Sequence[str]) -> None:
+        self._changes.tell(user_id, event, ids)
+        if ids:
+            self._to_erase.set()
 
     async def _erase(self) -> bool:
         done = await self._database.empty_log()

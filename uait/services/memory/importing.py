@@ -183,9 +183,9 @@ class Import:
             outcomes = await self._database.write(
                 lambda connection: _store(
                     connection, self._user_id, [item for _, item in part], self._conflict, self._last
-                )
+                ),
+                lambda outcomes: self._tell([item for _, item in part], outcomes),
             )
-        done: list[str] = []
         for (number, item), outcome in zip(part, outcomes, strict=True):
             if isinstance(item, Changed):
                 if outcome == "failed":
@@ -198,8 +198,13 @@ class Import:
                 self._fail(number, f"There is a memory with the id {item.memory.id!r} already.")
             else:
                 self._count(**{outcome: 1})
-                if outcome != "skipped":
-                    done.append(item.memory.id)
+
+    def _tell(self, items: list[Prepared | Changed], outcomes: list[str]) -> None:
+        done = [
+            item.memory.id
+            for item, outcome in zip(items, outcomes, strict=True)
+            if not isinstance(item, Changed) and outcome in ("added", "replaced")
+        ]
         self._changes.tell(self._user_id, "import", done)
 
     def _count(self, **more: int) -> None:

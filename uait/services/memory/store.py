@@ -64,11 +64,12 @@ class MemoryStore:
             insert(connection, owner, [prepared])
             return _stored(prepared.memory, similar=similar)
 
+        def tell(stored: StoredMemory) -> None:
+            if not stored.deduped:
+                self._changes.tell(user_id, "add", [stored.id])
+
         with self._emptiness.adding(user_id):
-            stored = await self._database.write(write)
-        if not stored.deduped:
-            self._changes.tell(user_id, "add", [stored.id])
-        return stored
+            return await self._database.write(write, tell)
 
     async def add_many(self, user_id: str, new: Sequence[NewMemory]) -> AsyncIterator[list[Added]]:
         """Store many, part by part; gives what became of each part once that is durable."""
@@ -102,10 +103,11 @@ class MemoryStore:
             insert(connection, owner, fresh)
             return added
 
+        def tell(added: list[Added]) -> None:
+            self._changes.tell(user_id, "add", [each.id for each in added if not each.deduped])
+
         with self._emptiness.adding(user_id):
-            added = await self._database.write(write)
-        self._changes.tell(user_id, "add", [each.id for each in added if not each.deduped])
-        return added
+            return await self._database.write(write, tell)
 
     async def get(self, user_id: str, memory_id: str, as_of: str | None = None) -> Memory:
         """A memory; that it was asked for is counted.
@@ -184,10 +186,11 @@ class MemoryStore:
                 connection.execute("DELETE FROM memory_vector WHERE seq = ?", (seq,))
             return after
 
-        after = await self._database.write(update)
-        if changes:
-            self._changes.tell(user_id, event, [memory_id])
-        return after
+        def tell(_: Memory) -> None:
+            if changes:
+                self._changes.tell(user_id, event, [memory_id])
+
+        return await self._database.write(update, tell)
 
     async def history(self, user_id: str, memory_id: str) -> MemoryHistory:
         """All versions of a memory.
