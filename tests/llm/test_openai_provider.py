@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 import pytest
@@ -176,6 +178,22 @@ async def test_a_refused_key_is_our_fault_and_never_quoted(ask: Ask) -> None:
 async def test_nobody_listening(question: Question) -> None:
     provider = OpenAIProvider("gone", "http://127.0.0.1:1/v1")
     with pytest.raises(Unavailable, match="cannot be reached"):
+        async with provider.stream(question("x")):
+            pass
+    await provider.aclose()
+
+
+async def test_a_name_that_nobody_knows(question: Question) -> None:
+    class Nobody(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        async def getnameinfo(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    trio.socket.set_custom_hostname_resolver(Nobody())
+    provider = OpenAIProvider("gone", "http://nobody.invalid/v1")
+    with pytest.raises(Unavailable, match="the name in its address is not known"):
         async with provider.stream(question("x")):
             pass
     await provider.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -100,11 +101,11 @@ def broken(provider: str, what: str) -> APIError:
     return failed(UpstreamError(f"The provider {provider!r} {what}.", details={"provider": provider}))
 
 
-def unreachable(provider: str) -> APIError:
+def unreachable(provider: str, why: str = "check its address and that it is running") -> APIError:
     """No connection to the provider."""
     return failed(
         Unavailable(
-            f"The provider {provider!r} cannot be reached; check its address and that it is running.",
+            f"The provider {provider!r} cannot be reached; {why}.",
             code="PROVIDER_UNREACHABLE",
             details={"provider": provider},
         )
@@ -124,13 +125,27 @@ def from_transport(provider: str, error: httpx.HTTPError) -> APIError:
     """Translate what httpx raises while a question is under way."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout() | httpx.UnsupportedProtocol():
-            return unreachable(provider)
+            return _no_connection(provider, error)
         case httpx.TimeoutException():
             return too_slow(provider, "did not answer")
         case httpx.DecodingError():
             return broken(provider, "sent a body that cannot be decoded")
         case _:
             return broken(provider, "closed the connection before its answer was complete")
+
+
+def _no_connection(provider: str, error: BaseException) -> APIError:
+    cause: BaseException | None = error
+    while cause is not None:
+        # By what `ssl.SSLCertVerificationError` has: not every process has loaded `ssl` (`uait.cli.lean`).
+        if verdict := getattr(cause, "verify_message", ""):
+            return unreachable(
+                provider, f"its certificate is not trusted: {verdict} (SSL_CERT_FILE can name the authorities to trust)"
+            )
+        if isinstance(cause, socket.gaierror):
+            return unreachable(provider, "the name in its address is not known")
+        cause = cause.__cause__ or cause.__context__
+    return unreachable(provider)
 
 
 def from_status(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> APIError:
