@@ -141,6 +141,21 @@ def test_a_provider_that_a_variable_asks_for_is_made_too(uait: Uait, monkeypatch
     assert "secret-key" not in out
 
 
+@pytest.mark.parametrize(
+    ("variable", "kind"), [("OPENAI_BASE_URL", "openai"), ("LOCAL_LLM_ENDPOINT", "openai"), ("OLLAMA_HOST", "ollama")]
+)
+def test_a_variable_that_is_no_address_is_named(
+    uait: Uait, monkeypatch: pytest.MonkeyPatch, variable: str, kind: str
+) -> None:
+    monkeypatch.setenv(variable, "localhost:abc")
+
+    code, out, _ = uait("doctor", f"provider:{kind}")
+
+    assert code == 1
+    (found,) = verdicts(out)[f"provider {kind}"]
+    assert found.startswith(f"wrong variable {variable}: must be an address such as")
+
+
 def test_a_taken_port_is_found(uait: Uait) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

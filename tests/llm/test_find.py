@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from uait.llm.find import find_providers, normal_endpoint
-from uait.llm.kinds import ProviderSettings
+from uait.llm.kinds import BrokenProvider, ProviderSettings
 from uait.llm.providers.anthropic import AnthropicProvider
 from uait.llm.providers.gemini import GeminiProvider
 from uait.llm.providers.ollama import OllamaProvider
@@ -123,6 +123,55 @@ async def test_ports_of_others_are_not_asked() -> None:
 )
 def test_addresses_as_people_write_them(written: str, meant: str) -> None:
     assert normal_endpoint(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("OPENAI_BASE_URL", "openai"),
+        ("ANTHROPIC_BASE_URL", "anthropic"),
+        ("GEMINI_BASE_URL", "gemini"),
+        ("LOCAL_LLM_ENDPOINT", "local"),
+        ("OLLAMA_HOST", "ollama"),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["http://", "http://h:abc/v1", "localhost:99999", "::", "a b"])
+def test_a_variable_that_is_no_address_breaks_its_own_provider_and_the_log_names_it(
+    caplog: pytest.LogCaptureFixture, variable: str, name: str, wrong: str
+) -> None:
+    entries = found({variable: wrong, "GROQ_API_KEY": "k"})
+    assert isinstance(entries[name].provider, BrokenProvider)
+    assert not entries[name].optional  # somebody has asked for it, so it is listed
+    assert not isinstance(entries["groq"].provider, BrokenProvider)
+    (record,) = caplog.records
+    assert f"variable {variable}: must be an address such as http://localhost:8000/v1" in record.getMessage()
+    assert record.exc_info is None
+
+
+def test_a_password_in_an_address_that_is_none_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(found({"OPENAI_BASE_URL": "http://me:hunter2@h:abc/v1"})["openai"].provider, BrokenProvider)
+    assert "OPENAI_BASE_URL" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_an_address_without_its_scheme_is_not_guessed_at(caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(found({"OPENAI_BASE_URL": "localhost:8000/v1"})["openai"].provider, BrokenProvider)
+    assert "not 'localhost:8000/v1'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://h", "https://h:8443/a/v1/", "http://[::1]:8000/v1", "http://user:pass@h/v1", "HTTPS://H"]
+)
+def test_addresses_of_providers(url: str) -> None:
+    assert ProviderSettings(base_url=url).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["h", "ftp://h", "http:/h", "http://", "http://:80", "http://[::1", "http://h:0x1", "http://a b"]
+)
+def test_what_is_no_address_of_a_provider(url: str) -> None:
+    with pytest.raises(ValueError, match="must be an address such as"):
+        ProviderSettings(base_url=url)
 
 
 def test_a_key_is_not_shown() -> None:

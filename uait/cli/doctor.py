@@ -154,8 +154,9 @@ def _wanted(kind: str, settings: Settings) -> Mapping[str, Wanted]:
     kinds = Kinds([each for each in declared_providers() if each.builtin or each.name == kind])
     return {
         name: each
-        for name, each in find_wanted(settings.environ, ours, kinds, local=False).items()
-        if each.settings.kind == kind and (name in ours or name not in chat.providers)
+        for name, each in find_wanted(settings.environ, ours, kinds, local=chat.local).items()
+        # The optional ones are only looked for.
+        if each.settings.kind == kind and not each.optional and (name in ours or name not in chat.providers)
     }
 
 
@@ -187,6 +188,9 @@ def _try_making(kind: ProviderKind, wanted: Mapping[str, Wanted]) -> Finding:
 
     async def try_all() -> None:
         for name, each in wanted.items():
+            if each.problem is not None:
+                problems[str(each.problem)] = ""
+                continue
             for key in each.keys:
                 await try_making(name, each, key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -9,11 +10,14 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from uait.errors import Problem
 from uait.llm.catalog import Entry
-from uait.llm.kinds import Kinds, ProviderSettings
+from uait.llm.kinds import BrokenProvider, Kinds, ProviderSettings, is_address
 from uait.llm.providers.offline import OfflineProvider
 from uait.llm.servers import LOCAL_PORTS, SERVERS
 from uait.llm.upstream import Timeouts
+
+_log = logging.getLogger("uait.llm")
 
 
 @attrs.frozen(kw_only=True)
@@ -23,12 +27,14 @@ class Wanted:
     Attributes:
         keys: its API keys, each once; one that is empty where there is none.
         optional, absent: as an `Entry` has them.
+        problem: why it cannot be made: a variable gives an address that is none.
     """
 
     settings: ProviderSettings
     keys: tuple[str, ...] = attrs.field(repr=False)
     optional: bool = False
     absent: Callable[[], Awaitable[bool]] | None = None
+    problem: Problem | None = None
 
 
 def find_providers(
@@ -49,6 +55,10 @@ def find_providers(
     known = kinds or Kinds()
     found: dict[str, Entry] = {}
     for name, each in find_wanted(environ, configured, known, local=local, taken=taken).items():
+        if each.problem is not None:
+            _log.error("the provider %r cannot be made: %s", name, each.problem)
+            found[name] = Entry(BrokenProvider(name))
+            continue
         first, *others = (known.make(name, each.settings, key, timeouts) for key in each.keys)
         found[name] = Entry(first, others=tuple(others), optional=each.optional, absent=each.absent)
     found.setdefault("offline", Entry(OfflineProvider()))
@@ -75,6 +85,13 @@ def find_wanted(
             unique = dict.fromkeys(key for key in keys if key) or [""]
             found[name] = Wanted(settings=settings, keys=tuple(unique), **more)
 
+    def add_at(variable: str, name: str, settings: Mapping[str, Any], **more: Any) -> None:
+        """Add one whose address `variable` gives. Where that is none the provider is wanted all the same, and no reason for others to suffer."""
+        try:
+            add(name, ProviderSettings(**settings), **more)
+        except ValueError as error:
+            add(name, ProviderSettings(kind=settings["kind"]), problem=Problem(f"variable {variable}", str(error)))
+
     def usual_variable(name: str, kind: str) -> str:
         if kind == "openai" and name in SERVERS:
             return SERVERS[name].key_variable
@@ -88,34 +105,37 @@ def find_wanted(
             said = {what: environ[variable] for what, variable in variables.items() if environ.get(variable)}
             if said:
                 key, base_url = said.pop("key", ""), said.pop("base_url", "")
-                add(name, ProviderSettings(kind=name, key=key, base_url=base_url, options=said))
+                settings = {"kind": name, "key": key, "base_url": base_url, "options": said}
+                add_at(variables.get("base_url", ""), name, settings)
 
-    for name, settings in configured.items():
-        add(name, settings)
+    for name, each in configured.items():
+        add(name, each)
     add_named(builtin=True)
     for name, server in SERVERS.items():
         if environ.get(server.key_variable):
             add(name, ProviderSettings(key_variable=server.key_variable))
     add_named(builtin=False)
     if endpoint := environ.get("LOCAL_LLM_ENDPOINT"):
-        add("local", ProviderSettings(base_url=normal_endpoint(endpoint)))
+        add_at("LOCAL_LLM_ENDPOINT", "local", {"kind": "openai", "base_url": normal_endpoint(endpoint)})
     if local:
         for name, port in LOCAL_PORTS.items():
             address = environ.get("OLLAMA_HOST", "") if name == "ollama" else ""
             absent = partial(taken, port) if taken is not None and not address else None
             kind = "ollama" if name == "ollama" else "openai"
             base_url = normal_endpoint(address or f"127.0.0.1:{port}", port)
-            add(name, ProviderSettings(kind=kind, base_url=base_url), optional=True, absent=absent)
+            add_at("OLLAMA_HOST", name, {"kind": kind, "base_url": base_url}, optional=True, absent=absent)
     return found
 
 
 def normal_endpoint(address: str, port: int | None = None) -> str:
-    """Make a base URL of what people write: `localhost:1234`, `http://host:1234`, or the whole `.../v1/chat/completions`.
+    """Make a base URL of what people write: `localhost:1234`, `http://host:1234`, or the whole `.../v1/chat/completions`. What is no address stays as it is.
 
     Args:
         port: where there is neither a port nor a scheme, which has its own.
     """
     url = address if "://" in address else f"http://{address}"
+    if not is_address(url):
+        return address
     url = url.rstrip("/").removesuffix("/chat/completions")
     parts = urlsplit(url)
     if port is not None and parts.port is None and "://" not in address:

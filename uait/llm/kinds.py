@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -30,6 +31,21 @@ def _known(instance: Any, attribute: Any, value: str) -> None:
         raise ValueError(f"must be one of {', '.join(map(repr, names))}, not {value!r}")
 
 
+def is_address(url: str) -> bool:
+    """Whether a provider can be at `url`: it is one of HTTP and names a host."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and len(url.split()) == 1
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
+def _address(instance: Any, attribute: Any, value: str) -> None:
+    if value and not is_address(value):
+        given = "" if "://" in value else f", not {value!r}"  # a whole address may have a password in it
+        raise ValueError(f"must be an address such as http://localhost:8000/v1{given}")
+
+
 @attrs.frozen(kw_only=True)
 class ProviderSettings:
     """A provider from the settings, `[chat.providers.NAME]`.
@@ -45,7 +61,7 @@ class ProviderSettings:
     """
 
     kind: str = attrs.field(default="openai", validator=_known)
-    base_url: str = attrs.field(default="", validator=attrs.validators.matches_re(r"(https?://.+)?"))
+    base_url: str = attrs.field(default="", validator=_address)
     key: str = attrs.field(default="", repr=False)
     key_variable: str = ""
     keys: tuple[str, ...] = attrs.field(default=(), repr=False)
@@ -150,7 +166,7 @@ class Kinds:
             return make_provider(kind, name, settings, key, timeouts)
         except PluginError as error:
             _log.error("%s", error, exc_info=error.__cause__)
-            return BrokenProvider(name, "cannot be made from its settings")
+            return BrokenProvider(name)
 
 
 class BrokenProvider:
@@ -158,7 +174,7 @@ class BrokenProvider:
 
     capabilities = frozenset(Capability)
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str = "cannot be made from its settings") -> None:
         self.name = name
         self._why = why
 
