@@ -270,3 +270,17 @@ def test_status_asks_the_running_one(start: Start, uait: Uait) -> None:
     process.popen.kill()
     process.end()
     assert uait("status")[0] == 3  # the run file is still there, but nobody answers
+
+
+def test_status_tells_of_one_that_is_not_ready_yet(
+    start: Start, uait: Uait, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    process = start("--service", "cli_sample:slow_start", "--only", "slow-start")
+    until(lambda: "process" in uait("status")[1])
+
+    code, out, _ = uait("status")
+    assert code == 3
+    assert out.startswith(f"process {process.popen.pid} has the data directory ")
+    assert "not all services are ready yet" in out
+    found = json.loads(uait("status", "--json")[1])
+    assert (found["running"], found["pid"], found["services"]) == (False, process.popen.pid, [])

@@ -102,6 +102,33 @@ async def test_a_factory_that_hangs_is_not_waited_for_for_ever(host_of: Any, unt
     assert trio.current_time() - started == pytest.approx(5, abs=0.1)
 
 
+async def test_whoever_waits_for_a_slow_start_is_told_what_it_waits_for(
+    host_of: Any, caplog: pytest.LogCaptureFixture, autojump_clock: Any
+) -> None:
+    @service(start_timeout=30, restart=RestartPolicy(intensity=0))
+    async def hangs(ctx: Context) -> Any:
+        await trio.sleep_forever()
+
+    @service(start_timeout=30)
+    async def slow(ctx: Context) -> AsyncIterator[Any]:
+        await trio.sleep(6)
+        yield _idle
+
+    @service()
+    async def brisk(ctx: Context) -> Any:
+        await trio.sleep(4)
+        return _idle
+
+    async with host_of(hangs, slow, brisk):
+        told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    (first, second) = sorted(told)  # each once, and nothing about what is quick
+    assert first.startswith("hangs is not ready after 5 s, and is given up after 30 s; it is in ")
+    assert ".hangs (test_supervisor.py:" in first
+    assert second.startswith("slow is not ready after 5 s")
+    assert ".slow (test_supervisor.py:" in second
+
+
 async def test_it_recovers_with_a_fresh_instance_on_the_same_port(
     host_of: Any, plain_app: Any, ask: Any, until: Any, autojump_clock: Any
 ) -> None:

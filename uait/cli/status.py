@@ -13,6 +13,7 @@ from uait.cli.arguments import Exit, settings_of
 from uait.cli.runfile import read_run_file
 from uait.cli.tables import table
 from uait.errors import SettingsError
+from uait.kernel.plan import find_holder
 from uait.settings import Settings
 
 PATIENCE = 5.0
@@ -28,12 +29,18 @@ def command(arguments: argparse.Namespace) -> int:
     services = trio.run(_ask_all, run["services"], settings) if run else []
     running = any(service["health"] for service in services)
     as_json = getattr(arguments, "json", False)
+    # One that starts, or stops, has no run file; nor has one inside another program.
+    holder = None if running else find_holder(settings.data_dir)
     if as_json:
-        found = {"running": running, "pid": run["pid"] if run and running else None, "data_dir": str(settings.data_dir)}
+        pid = run["pid"] if run and running else int(holder) if holder and holder.isdecimal() else None
+        found = {"running": running, "pid": pid, "data_dir": str(settings.data_dir)}
         print(json.dumps(found | {"services": services if running else []}, indent=2))
     elif running and run:
         print(f"uait runs as process {run['pid']}, with its data in {settings.data_dir}\n")
         print(table([("NAME", "HEALTH", "UP", "RESTARTS", "ADDRESS"), *map(_row, services)]))
+    elif holder:
+        why = "not all services are ready yet, or it stops, or it is part of another program"
+        print(f"process {holder} has the data directory {settings.data_dir}, and tells nothing of its services: {why}")
     else:
         print(f"nothing runs on {settings.data_dir}; another one is named by --data-dir or UAIT_DATA_DIR")
     if not running:

@@ -31,6 +31,9 @@ from uait.settings import Settings, load_settings
 PATIENCE = 10.0
 """Seconds that an in-process call waits for a service that is starting, at most; the caller's own deadline may be shorter."""
 
+SLOW_START = 5.0
+"""Seconds after which it is told what a start still waits for."""
+
 CLOSING = 2.0
 """Seconds past the grace period after which a stop says who hangs, and where."""
 
@@ -198,7 +201,16 @@ class Host:
         return keeper.status.state not in (State.STOPPED, State.FAILED)
 
     async def _settled(self) -> None:
-        """Wait until every service is up, or known not to be."""
+        """Wait until every service is up, or known not to be; where that takes long, say in the log what is waited for."""
+        with trio.move_on_after(SLOW_START) as patience:
+            await self._all_have_moved()
+        if patience.cancelled_caught:
+            for keeper in self._keepers.values():
+                if keeper.status.state is State.STARTING:
+                    keeper.note_slow(SLOW_START)
+            await self._all_have_moved()
+
+    async def _all_have_moved(self) -> None:
         while not self._stop.is_set():
             states = {status.name: status.state for status in self._statuses}
             waiting = [keeper.spec for keeper in self._keepers.values() if keeper.status.state is State.PENDING]

@@ -30,7 +30,7 @@ from uait.kernel.status import ServiceStatus, State
 from uait.server import NativeConnections, Server, ServerLimits, Speak, open_server
 from uait.server.asgi import ASGIApp, Receive, Scope, Send
 from uait.server.drain import Drain
-from uait.server.stuck import where
+from uait.server.stuck import place, where
 from uait.settings.model import ServerKind
 
 if TYPE_CHECKING:
@@ -134,6 +134,12 @@ class Keeper:
         stuck = where(self._task) if self._task is not None else ""
         self._set(self.status.state, stuck=stuck)
         self.log.error("%s does not stop; it hangs in %s", self.spec.title, stuck)
+
+    def note_slow(self, seconds: float) -> None:
+        """Tell where it is: for a service that keeps a start waiting."""
+        waits = place(self._task) if self._task is not None else ""
+        text = "%s is not ready after %g s, and is given up after %g s; it is in %s"
+        self.log.warning(text, self.spec.title, seconds, self.spec.start_timeout, waits)
 
     # Its life
 

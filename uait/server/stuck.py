@@ -17,7 +17,7 @@ _RUN_IN_CONTEXT: CodeType = run_in_context.__code__
 
 def where(task: trio.lowlevel.Task) -> str:
     """What `task` and the tasks below it wait for, each as "function (file:line)", the innermost frame outside of trio."""
-    places = [_place(one) for one in _leaves(task)]
+    places = [place(one) for one in _leaves(task)]
     return ", ".join(dict.fromkeys(places))
 
 
@@ -26,7 +26,8 @@ def _leaves(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
     return [leaf for child in children for leaf in _leaves(child)] or [task]
 
 
-def _place(task: trio.lowlevel.Task) -> str:
+def place(task: trio.lowlevel.Task) -> str:
+    """What `task` itself waits for, as `where` has it, whatever the tasks below it do."""
     last: tuple[CodeType, int] | None = None
     for frame, line in _await_frames(task.coro):
         if not frame.f_code.co_filename.startswith(_TRIO):
