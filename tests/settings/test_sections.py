@@ -297,6 +297,23 @@ def test_sections_and_variables_of_nobody_are_found(write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("UAIT_CHATT_PORT", "did you mean 'UAIT_CHAT_PORT'?"),
+        ("UAIT_MEMRY_EMBEDDING_MODEL", "did you mean 'UAIT_MEMORY_EMBEDDING_MODEL'?"),
+        ("UAIT_WEATHR_MAP_PORT", "did you mean 'UAIT_WEATHER_MAP_PORT'?"),
+        ("UAIT_GRASE", "did you mean 'UAIT_GRACE'?"),
+        ("UAIT_FOO", "known are: UAIT_"),
+        ("UAIT_FOO_PORT", "known are: UAIT_"),
+    ],
+)
+def test_a_variable_that_nobody_knows_may_be_meant_for_a_section(written: str, meant: str) -> None:
+    settings = load_settings(environ={written: "1"})
+    (problem,) = unknown_sections(settings, ["chat", "memory", "weather-map"])
+    assert f"variable {written}: is not known; {meant}" in str(problem)
+
+
 def test_a_longer_name_keeps_its_variables_to_itself() -> None:
     settings = load_settings(environ={"UAIT_OWN_EXTRA_PORT": "5"})
 

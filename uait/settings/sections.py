@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -143,10 +144,13 @@ class Reader:
         """Note every variable that begins as the section's do and is not of a `known` key, nor one of those of the sections `others`."""
         prefix = variable_name(section) + "_"
         allowed = [variable_name(section, key) for key in known]
-        foreign = tuple(variable_name(other) + "_" for other in others if variable_name(other).startswith(prefix))
+        inside = [name for name in map(variable_name, others) if name.startswith(prefix)]
+        foreign = tuple(name + "_" for name in inside)
         for variable in sorted(self.source.environ):
             if variable.startswith(prefix) and variable not in allowed and not variable.startswith(foreign):
-                self.problems.append(Problem(VARIABLE + variable, f"is not known; {did_you_mean(variable, allowed)}"))
+                meant = [nearly for name in inside if (nearly := _moved(variable, prefix, name))]
+                hint = did_you_mean(variable, meant or allowed, prefix=prefix)
+                self.problems.append(Problem(VARIABLE + variable, f"is not known; {hint}"))
 
     def _add(self, section: str, faults: Iterable[Fault], origins: Mapping[str, str]) -> None:
         for fault in faults:
@@ -197,6 +201,15 @@ def read_section(
     if section is None or reader.problems:
         raise SettingsError(reader.problems)
     return section, own
+
+
+def _moved(variable: str, prefix: str, section: str) -> str:
+    """`UAIT_CHATT_PORT` as `UAIT_CHAT_PORT`, where its beginning is nearly that of `section`, `UAIT_CHAT`; else empty."""
+    parts = variable.removeprefix(prefix).split("_")
+    count = section.removeprefix(prefix).count("_") + 1
+    begun, rest = prefix + "_".join(parts[:count]), parts[count:]
+    near = rest and difflib.get_close_matches(begun.removeprefix(prefix), [section.removeprefix(prefix)])
+    return "_".join([section, *rest]) if near else ""
 
 
 def unknown_sections(settings: Settings, known: Iterable[str]) -> list[Problem]:
