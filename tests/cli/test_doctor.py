@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,54 @@ def test_a_variable_that_is_no_address_is_named(
     assert code == 1
     (found,) = verdicts(out)[f"provider {kind}"]
     assert found.startswith(f"wrong variable {variable}: must be an address such as")
+
+
+ALONE = """
+from uait import service
+def make(**more):
+    async def factory(ctx): ...
+    return service(**more)(factory)
+needy, left, right, well = make(needs=["ghost"]), make(needs=["right"]), make(needs=["left"]), make()
+"""
+
+
+def install_acme(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """A distribution with these services, found here and in the processes that doctor starts."""
+    info = folder / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    points = "\n".join(f"{name} = acme_alone:{name}" for name in names)
+    (info / "entry_points.txt").write_text(f"[uait.services]\n{points}")
+    (folder / "acme_alone.py").write_text(ALONE)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_what_one_needs_and_does_not_find_is_a_verdict_on_the_start(
+    uait: Uait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_acme(tmp_path, monkeypatch, "needy", "left", "right", "well", "nothing")
+
+    code, out, _ = uait("doctor", "--without", "chat,discovery,gateway,hub,memory,orchestrator")
+
+    found = verdicts(out)
+    assert code == 1
+    assert "wrong service 'needy' needs 'ghost', which is not among the services to run" in found["start"]
+    assert "wrong services need each other in a circle: left -> right -> left" in found["start"]
+    assert not any("nothing" in verdict for verdict in found["start"])  # that was its own verdict
+
+
+def test_a_plugin_that_breaks_itself_only_leaves_the_start_well(
+    uait: Uait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_acme(tmp_path, monkeypatch, "well", "nothing")
+
+    code, out, _ = uait("doctor", "--without", "chat,discovery,gateway,hub,memory,orchestrator")
+
+    found = verdicts(out)
+    assert code == 1
+    assert "has no 'nothing'" in found["service nothing"][0]
+    assert found["start"][0].startswith("ok 1 services")
 
 
 def test_a_taken_port_is_found(uait: Uait) -> None:

@@ -48,7 +48,7 @@ class Finding:
     """What one child process found.
 
     Attributes:
-        note: what it is, where nothing is wrong.
+        note: what it is, for when nothing new is wrong.
         problems: what is wrong, in sentences.
         detail: a traceback, or the end of what the child said.
     """
@@ -79,7 +79,7 @@ def command(arguments: argparse.Namespace) -> int:
         new = [problem for problem in finding.problems if problem not in told]
         told.update(new)
         rows += [(label, "wrong", problem) for problem in new]
-        if not finding.problems:
+        if not new and finding.note:
             rows.append((label, "ok", finding.note))
     print(table(rows))
     if arguments.name and findings[arguments.name].detail:
@@ -238,11 +238,13 @@ def _try_start(settings: Settings) -> Finding:
         return Finding(problems=[each.message if each.where in told_already else str(each) for each in error.problems])
     except StartError as error:
         return Finding(problems=[str(problem) for problem in error.problems])
+    # Those that break themselves only. Most have had their verdict; what one needs and does not find shows only here.
+    broken = [str(error) for _, error in plan.broken]
     if holder:
-        return Finding(
-            note=f"it runs already, as process {holder}, with its data in {settings.data_dir}: see `uait status`"
-        )
-    return Finding(note=f"{len(plan.specs)} services, their ports are free, data directory {settings.data_dir}")
+        note = f"it runs already, as process {holder}, with its data in {settings.data_dir}: see `uait status`"
+    else:
+        note = f"{len(plan.specs)} services, their ports are free, data directory {settings.data_dir}"
+    return Finding(note=note, problems=broken)
 
 
 def _origin(plugin: Declaration) -> str:
