@@ -108,17 +108,18 @@ async def _announce(host: Host) -> None:
         addresses = {status.name: list(status.addresses) for status in statuses}
         log.info("ready", extra={"services": addresses, "data_dir": str(settings.data_dir)})
         return
-    rows = [(status.name, _where(status, settings.host), status.summary) for status in statuses]
+    rows = [(status.name, *_where_and_what(status, settings.host)) for status in statuses]
     _say(f"uait is running, with its data in {settings.data_dir}\n\n{table(rows)}\n")
     if providers := await _providers(host):
         _say(f"providers: {providers}")
     _say("Ctrl-C stops it.")
 
 
-def _where(status: ServiceStatus, host: str) -> str:
+def _where_and_what(status: ServiceStatus, host: str) -> tuple[str, str]:
+    """Where it is, and what it does; or that it is not there, and why."""
     if status.state is not State.READY:
-        return f"{status.state}: {status.last_error}" if status.last_error else str(status.state)
-    return f"http://localhost:{status.port}" if host == "localhost" else " ".join(status.addresses)
+        return str(status.state), status.last_error or status.summary
+    return f"http://localhost:{status.port}" if host == "localhost" else " ".join(status.addresses), status.summary
 
 
 async def _providers(host: Host) -> str:
