@@ -159,6 +159,18 @@ def test_flag_beats_variable_beats_the_further_variable_beats_file(write: Write)
     assert port({"OLD_PORT": "2", "UAIT_OWN_PORT": "3"}, own_port="4") == 4
 
 
+@pytest.mark.parametrize("name", ["settings.toml", "flag 1.toml", "variable.toml"])
+def test_a_file_is_weaker_than_the_environment_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("[own]\nport = 1")
+
+    settings = load_settings(Path(name), environ={"UAIT_OWN_PORT": "2"})
+
+    assert read_section(settings, "own", None, port=9)[0].port == 2
+
+
 def test_what_a_program_gives_by_hand_is_stronger_than_the_environment() -> None:
     settings = Settings(
         data_dir=Path("x"), sections={"own": {"port": 0}}, environ={"OLD_PORT": "2", "UAIT_OWN_TRIES": "7"}

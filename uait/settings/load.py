@@ -73,9 +73,9 @@ def check_settings(
 
 def _flag_name(section: str, key: str) -> str:
     if key == "port":
-        return FLAG + "--port"
+        return FLAG + "port"
     name = {"services": "service"}.get(key, f"{section}-{key}" if section else key)
-    return FLAG + "--" + name.replace("_", "-")
+    return FLAG + name.replace("_", "-")
 
 
 def _read(source: Source, problems: list[Problem]) -> tuple[Settings, list[Problem]]:

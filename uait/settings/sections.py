@@ -24,7 +24,7 @@ from uait.settings.values import (
 
 T = TypeVar("T")
 
-FLAG = "flag "
+FLAG = "flag --"
 """How the origin of a value begins that came by flag."""
 
 VARIABLE = "variable "
@@ -60,7 +60,8 @@ class Source:
         """The strongest value of a key and where it came from, or None."""
         written = key in self.tables.get(section, {})
         origin = self.origin(section, key)
-        if written and origin.startswith((FLAG, PROGRAM)):
+        # A file's place begins with its name, which may well be settings.toml.
+        if written and (origin == PROGRAM or origin.startswith(FLAG)):
             value = self.tables[section][key]
             return (from_text(value, kind) if origin.startswith(FLAG) and isinstance(value, str) else value), origin
         for variable in variables:
