@@ -171,6 +171,14 @@ def test_a_file_is_weaker_than_the_environment_whatever_it_is_called(
     assert read_section(settings, "own", None, port=9)[0].port == 2
 
 
+def test_a_file_is_weaker_than_the_environment_however_it_is_indented(write: Write) -> None:
+    file = write("[other]\n  [own]\n  port = 1")
+
+    settings = load_settings(file, environ={"UAIT_OWN_PORT": "2"})
+
+    assert read_section(settings, "own", None, port=9)[0].port == 2
+
+
 def test_what_a_program_gives_by_hand_is_stronger_than_the_environment() -> None:
     settings = Settings(
         data_dir=Path("x"), sections={"own": {"port": 0}}, environ={"OLD_PORT": "2", "UAIT_OWN_TRIES": "7"}

@@ -79,6 +79,32 @@ name = "second"
     }
 
 
+def test_headers_may_be_indented(write: Callable[[str], Path]) -> None:
+    file = write(
+        """
+[section]
+key = 1
+  [section.table]
+  key = 2
+\t[other]
+\tkey = 3
+  [[array]]
+  key = 4
+"""
+    )
+    assert lines(file) == {
+        "section": 1,
+        "section.key": 2,
+        "section.table": 3,
+        "section.table.key": 4,
+        "other": 5,
+        "other.key": 6,
+        "array": 7,
+        "array[0]": 7,
+        "array[0].key": 8,
+    }
+
+
 def test_windows_line_ends(tmp_path: Path) -> None:
     file = tmp_path / "uait.toml"
     file.write_bytes(b"a = 1\r\n[s]\r\nb = 2\r\n")

@@ -49,11 +49,11 @@ def _lines(text: str) -> Iterator[tuple[str, int]]:
             statement = tomllib.loads(chunk)
         except tomllib.TOMLDecodeError:
             continue
-        if chunk.startswith("["):
+        if (bare := chunk.lstrip()).startswith("["):  # a header may be indented
             header, names = "", _header(statement)
             for depth, name in enumerate(names, 1):
                 header = f"{header}.{name}".removeprefix(".")
-                if chunk.startswith("[[") and depth == len(names):
+                if bare.startswith("[[") and depth == len(names):
                     if header not in last:
                         yield header, start
                     last[header] = last.get(header, -1) + 1
