@@ -44,6 +44,29 @@ def test_options_may_stand_before_or_behind_the_command() -> None:
     assert behind.json
 
 
+def test_options_may_stand_before_and_behind_the_command() -> None:
+    typed = parse(
+        [
+            "--without",
+            "hub",
+            "--port",
+            "a=1",
+            "--service",
+            "m:x",
+            "run",
+            "--without",
+            "chat",
+            "--port",
+            "b=2",
+            "--service",
+            "m:y",
+        ]
+    )
+
+    assert flags_of(typed) == {"without": "hub,chat", "a.port": "1", "b.port": "2", "services": "m:x,m:y"}
+    assert flags_of(parse(["--without", "hub"])) == {"without": "hub"}
+
+
 def test_every_flag_reaches_the_settings() -> None:
     typed = (
         "--only a,b --only c --without d --service m:x --service m:y --data-dir /d --host ::1 --grace 3 "

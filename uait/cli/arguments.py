@@ -51,12 +51,13 @@ exit codes: 0 clean stop, or all is well; 1 a service has failed, or not all is 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments; ends the process for `--help`, `--version` and what cannot be understood, as argparse does."""
+    found: dict[str, list[Any]] = {}
     parser = argparse.ArgumentParser(
         prog="uait",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_common()],
+        parents=[_common(found)],
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
@@ -67,7 +68,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         ("doctor", "check plugins, settings, ports and data directory, and say what is wrong"),
         ("status", "ask the running uait how its services are"),
     ):
-        command = commands.add_parser(name, help=summary, description=summary, parents=[_common()], allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=summary, description=summary, parents=[_common(found)], allow_abbrev=False
+        )
         if name in ("plugins", "status"):
             command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
         if name == "doctor":
@@ -110,20 +113,37 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _common() -> argparse.ArgumentParser:
+class _Append(argparse.Action):
+    """What `append` does, where an option stands before the command and again behind it, too: argparse would put what the command's parser finds in the place of the rest.
+
+    Args:
+        found: the values so far by option, common to all parsers.
+    """
+
+    def __init__(self, *args: Any, found: dict[str, list[Any]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._found = found
+
+    def __call__(self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: object) -> None:
+        self._found.setdefault(self.dest, []).append(values)
+        setattr(namespace, self.dest, self._found[self.dest])
+
+
+def _common(found: dict[str, list[Any]]) -> argparse.ArgumentParser:
     """The options that stand before or behind the command. Made anew for each parser, for argparse shares defaults between parsers otherwise."""
+    several: Any = {"action": _Append, "found": found}
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     which = parser.add_argument_group("which services")
-    which.add_argument("--only", action="append", metavar="A,B", help="start these services and no others")
-    which.add_argument("--without", action="append", metavar="A,B", help="do not start these")
-    which.add_argument("--service", action="append", dest="services", metavar="MODULE:ATTR", help="start this one, too")
+    which.add_argument("--only", **several, metavar="A,B", help="start these services and no others")
+    which.add_argument("--without", **several, metavar="A,B", help="do not start these")
+    which.add_argument("--service", **several, dest="services", metavar="MODULE:ATTR", help="start this one, too")
     where = parser.add_argument_group("settings")
     where.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML); UAIT_CONFIG")
     where.add_argument("--data-dir", metavar="DIR", help="directory of the databases; UAIT_DATA_DIR")
     where.add_argument(
         "--host", help="address to listen on (default: localhost, which is 127.0.0.1 and ::1); UAIT_HOST"
     )
-    where.add_argument("--port", action="append", dest="ports", type=_port, metavar="NAME=N", help="port of a service")
+    where.add_argument("--port", **several, dest="ports", type=_port, metavar="NAME=N", help="port of a service")
     where.add_argument(
         "--grace", metavar="SECONDS", help="how long a stop waits for open requests (default: 10); UAIT_GRACE"
     )
