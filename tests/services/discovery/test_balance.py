@@ -57,5 +57,26 @@ def test_one_that_comes_and_goes_does_not_disturb_the_others():
     assert abs(counted["a"] - counted["b"]) <= 2
 
 
+def test_whoever_asks_for_some_of_them_leaves_the_turns_of_the_others_alone():
+    turns = RoundRobin()
+    red, blue = [instance("a"), instance("b")], [instance("c"), instance("d")]
+
+    assert "".join(turns.pick(group).id for _ in range(3) for group in (red, blue)) == "acbdac"
+
+
+def test_nothing_is_kept_of_those_that_are_gone():
+    turns = RoundRobin()
+    group = [instance("a"), instance("b")]
+    turns.pick(group)
+    for each in group:
+        turns.forget(each)
+
+    assert turns.pick(group).id == "a"
+    assert vars(turns)["_credit"] == {"s": {"a": -1, "b": 1}}
+    for each in group:
+        turns.forget(each)
+    assert vars(turns)["_credit"] == {}
+
+
 def test_nobody_is_picked_from_nobody():
     assert RoundRobin().pick([]) is None

@@ -23,7 +23,8 @@ def usable(instances: Iterable[Instance]) -> list[Instance]:
 class RoundRobin:
     """Takes turns between the instances of each service in proportion to their weights, with the heavy ones spread evenly.
 
-    What is remembered of an instance goes as soon as it is no longer among those offered; of a service, with `forget`.
+    Not all of a service's instances are offered each time: a lookup may be for some tags only, and some may be ill. What is remembered of the others stays
+    as it is until `forget`, or else two who ask for different tags in turns would each get the first of theirs for ever.
     """
 
     def __init__(self) -> None:
@@ -33,14 +34,16 @@ class RoundRobin:
         """The next of `instances`, which are all of one service. None where there are none."""
         if not instances:
             return None
-        name = instances[0].name
-        before = self._credit.get(name, {})
-        credit = {instance.id: before.get(instance.id, 0) + max(1, instance.weight) for instance in instances}
+        credit = self._credit.setdefault(instances[0].name, {})
+        for instance in instances:
+            credit[instance.id] = credit.get(instance.id, 0) + max(1, instance.weight)
         chosen = max(instances, key=lambda instance: credit[instance.id])
         credit[chosen.id] -= sum(max(1, instance.weight) for instance in instances)
-        self._credit[name] = credit
         return chosen
 
-    def forget(self, name: str) -> None:
-        """The service `name` has no instances any more."""
-        self._credit.pop(name, None)
+    def forget(self, instance: Instance) -> None:
+        """`instance` is no longer one of its service."""
+        credit = self._credit.get(instance.name, {})
+        credit.pop(instance.id, None)
+        if not credit:
+            self._credit.pop(instance.name, None)

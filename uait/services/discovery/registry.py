@@ -222,7 +222,7 @@ class Registry:
         del ids[instance.id]
         if not ids:
             del self._ids[instance.name]
-            self._turns.forget(instance.name)
+        self._turns.forget(instance)
 
 
 def _short_name(instance: Instance) -> str | None:
