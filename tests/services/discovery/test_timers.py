@@ -41,6 +41,19 @@ def test_putting_everything_off():
     assert timers.due(11) == ["a"]
 
 
+def test_what_was_taken_back_long_before_its_time_takes_no_room():
+    timers = Timers()
+    for number in range(100):
+        timers.set(f"stays {number}", 1000 + number)
+    for number in range(10_000):
+        timers.set(f"goes {number}", 86_400)
+        timers.discard(f"goes {number}")
+
+    assert len(vars(timers)["_heap"]) <= 300
+    assert len(vars(timers)["_queued"]) <= 300
+    assert timers.due(86_400) == [f"stays {number}" for number in range(100)]
+
+
 @given(
     st.lists(
         st.one_of(

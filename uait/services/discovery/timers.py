@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import heapq
 
+_SPARE = 64
+"""Entries that the queue may have besides two for each key, so that a short one is not made anew all the time."""
+
 
 class Timers:
     """One deadline for each key.
@@ -55,3 +58,8 @@ class Timers:
     def _push(self, key: str, at: float) -> None:
         self._queued[key] = at
         heapq.heappush(self._heap, (at, key))
+        if len(self._heap) > 2 * len(self._at) + _SPARE:
+            # Most of it is of keys that were taken back, whose time may be a day away.
+            self._queued = dict(self._at)
+            self._heap = [(time, each) for each, time in self._at.items()]
+            heapq.heapify(self._heap)
