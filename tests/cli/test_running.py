@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -108,6 +111,44 @@ def test_a_blocked_loop_does_not_hold_the_process_for_ever(start: Start) -> None
         code, _, err = process.end(timeout=30)  # it blocks for 60 s
     assert code == 1
     assert "something blocks it" in err
+
+
+BLOCKED = """
+import signal, time, trio
+from uait.cli import stopping
+
+async def block():
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+stopping.LAST_RESORT = 0.1
+with stopping.Stop(0) as stop:
+    trio.run(block)
+"""
+
+
+@pytest.mark.parametrize("reader", ["gone", "stuck"])
+def test_a_blocked_loop_ends_even_where_nobody_reads_the_log(reader: str) -> None:
+    read, write = os.pipe()
+    try:
+        if reader == "gone":
+            os.close(read)
+        else:
+            os.set_blocking(write, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(write, bytes(4096))
+            os.set_blocking(write, True)
+        with subprocess.Popen([sys.executable, "-c", BLOCKED], stderr=write) as process:
+            try:
+                assert process.wait(30) == 1
+            finally:
+                process.kill()
+    finally:
+        os.close(write)
+        if reader == "stuck":
+            os.close(read)
 
 
 def test_all_that_is_wrong_with_the_settings_is_listed_at_once(start: Start, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,10 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import trio
 
@@ -21,6 +21,9 @@ from uait.kernel.host import Host
 
 LAST_RESORT = 5.0
 """Seconds past the promised end of a stop after which the process ends itself: only code that blocks the whole loop gets so far."""
+
+LAST_WORDS = 1.0
+"""Seconds to write why."""
 
 log = logging.getLogger("uait.cli")
 
@@ -48,7 +51,7 @@ class Stop:
     ) -> None:
         self._allowed.put(None)
 
-    @contextmanager
+    @contextlib.contextmanager
     def on_signals(self) -> Iterator[trio.CancelScope]:
         """Handle the signals inside the block, where this is the main thread.
 
@@ -107,8 +110,20 @@ def _watch(allowed: SimpleQueue[float | None]) -> None:
         try:
             seconds = allowed.get(timeout=max(0.0, deadline - time.monotonic()) if deadline < float("inf") else None)
         except Empty:
-            print("uait does not stop: something blocks it. It ends now.", file=sys.stderr, flush=True)
-            os._exit(Exit.FAILED)
+            _end()
         if seconds is None:
             return
         deadline = min(deadline, time.monotonic() + seconds)
+
+
+def _end() -> NoReturn:
+    # In a thread of its own, for whoever reads the log may have gone, or not read any more, which may be what blocks everything.
+    told = threading.Thread(target=_tell, name="uait last words", daemon=True)
+    told.start()
+    told.join(LAST_WORDS)
+    os._exit(Exit.FAILED)
+
+
+def _tell() -> None:
+    with contextlib.suppress(OSError):
+        print("uait does not stop: something blocks it. It ends now.", file=sys.stderr, flush=True)
