@@ -140,12 +140,16 @@ def test_impossible_seconds_are_refused(value: str) -> None:
     assert "must be more than 0 seconds" in problem
 
 
-@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::", "::1", "fe80::1%eth0", "my-host.example", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "0.0.0.0", "::", "::1", "fe80::1%eth0", "my-host.example", "a_b.example.", "127.0.0.1"]
+)
 def test_hosts(host: str) -> None:
     assert load_settings(environ={"UAIT_HOST": host}).host == host
 
 
-@pytest.mark.parametrize("host", ["http://localhost", "localhost:80", "[::1]", "a b", "-x", "*"])
+@pytest.mark.parametrize(
+    "host", ["http://localhost", "localhost:80", "[::1]", "a b", "-x", "x-", "*", "127..0.1", ".", "a" * 64]
+)
 def test_what_is_no_host(host: str) -> None:
     (problem,) = problems(environ={"UAIT_HOST": host})
     assert problem.startswith("variable UAIT_HOST: host must be a host name or an IP address alone")

@@ -25,7 +25,7 @@ LogFormat: TypeAlias = Literal["text", "json"]
 ServerKind: TypeAlias = Literal["native", "hypercorn"]
 LogLevel: TypeAlias = Literal["critical", "error", "warning", "info", "debug"]
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
+_NAME = re.compile(r"(?=[A-Za-z0-9])[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?(?<=[A-Za-z0-9.])")
 _MODULE_ATTR = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
