@@ -95,6 +95,19 @@ def test_a_data_directory_in_the_file_is_relative_to_the_file(write: Write, tmp_
     assert load_settings(file, environ={"UAIT_DATA_DIR": "there"}).data_dir == Path("there").absolute()
 
 
+def test_a_home_that_nobody_has_is_a_problem_like_any_other(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "there is no home directory ~nobody-here: choose a data directory with --data-dir or UAIT_DATA_DIR"
+    file = write('data_dir = "~nobody-here/data"')
+
+    assert problems(file) == [f"FILE line 1: {remedy}"]
+    assert problems(environ={"UAIT_DATA_DIR": "~nobody-here"}) == [f"variable UAIT_DATA_DIR: {remedy}"]
+    assert problems(flags={"data_dir": "~nobody-here"}) == [f"flag --data-dir: {remedy}"]
+    assert problems(environ={"UAIT_CONFIG": "~nobody-here/x"}) == ["~nobody-here/x: there is no such file"]
+    monkeypatch.setenv("HOME", "/home/sweet")
+    assert load_settings(environ={"UAIT_DATA_DIR": "~/data"}).data_dir == Path("/home/sweet/data")
+    assert load_settings(write('data_dir = "~/data"'), environ={}).data_dir == Path("/home/sweet/data")
+
+
 def test_all_problems_are_listed_at_once_each_with_its_place_and_the_remedy(write: Write) -> None:
     file = write(
         """

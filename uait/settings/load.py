@@ -51,7 +51,7 @@ def check_settings(
     origins: dict[str, str] = {}
     problems: list[Problem] = []
     if config is None and environ.get("UAIT_CONFIG"):
-        config = Path(environ["UAIT_CONFIG"]).expanduser()
+        config = _expand(Path(environ["UAIT_CONFIG"]))
     if config is not None:
         data, origins, problems = read_toml(config)
         for name, value in data.items():
@@ -61,8 +61,9 @@ def check_settings(
                 problems.append(Problem(origins[name], f"{name} must be a section: [{name}]"))
             else:
                 tables[TOP][name] = value
-        if isinstance(written := tables[TOP].get("data_dir"), str):  # the file's own place is the one its author knows
-            tables[TOP]["data_dir"] = str(config.parent / Path(written).expanduser())
+        written = tables[TOP].get("data_dir")
+        if isinstance(written, str) and not written.startswith("~"):  # the file's own place is the one its author knows
+            tables[TOP]["data_dir"] = str(config.parent / written)
     for name, value in (flags or {}).items():
         section, _, key = name.rpartition(".")
         tables.setdefault(section, {})[key] = value
@@ -78,6 +79,23 @@ def _flag_name(section: str, key: str) -> str:
     return FLAG + name.replace("_", "-")
 
 
+def _expand(path: Path) -> Path:
+    """`path` with what `~` or `~user` at its beginning means; as it is where nobody knows."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user, or a user without a home, as in many a container
+        return path
+
+
+def _data_dir(reader: Reader, wanted: Path) -> Path:
+    path = _expand(wanted)
+    if str(path).startswith("~"):
+        found = reader.source.find(TOP, "data_dir", Path, [variable_name(TOP, "data_dir")])
+        text = f"there is no home directory {path.parts[0]}: choose a data directory with --data-dir or UAIT_DATA_DIR"
+        reader.problems.append(Problem(found[1] if found else "data_dir", text))
+    return path.absolute()  # a plugin may change the working directory
+
+
 def _read(source: Source, problems: list[Problem]) -> tuple[Settings, list[Problem]]:
     reader = Reader(source, problems)
     written = [key for key in TOP_KEYS if key != "config"]
@@ -87,7 +105,7 @@ def _read(source: Source, problems: list[Problem]) -> tuple[Settings, list[Probl
     return (
         attrs.evolve(
             settings,
-            data_dir=settings.data_dir.expanduser().absolute(),  # a plugin may change the working directory
+            data_dir=_data_dir(reader, settings.data_dir),
             log_format=log.format,
             log_level=log.level,
             limits=limits,
