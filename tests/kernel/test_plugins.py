@@ -177,6 +177,15 @@ def test_what_was_asked_for_by_reference_wins_over_what_is_installed(install: An
     assert load(plugins[0]).name == "weather"
 
 
+def test_the_attribute_of_a_reference_may_be_called_as_python_likes_it(install: Any) -> None:
+    source = GOOD.replace("port=8707", "name='weather'").replace("async def weather", "async def _Weather")
+    install("acme-weather", "1.0", {}, acme_weather=source)
+
+    [plugin] = [plugin for plugin in discover(["acme_weather:_Weather"]) if plugin.explicit]
+
+    assert load(plugin).name == "weather"
+
+
 def test_a_reference_of_another_form_is_refused() -> None:
     with pytest.raises(SettingsError, match="module:attr"):
         discover(["just_a_module"])

@@ -108,7 +108,7 @@ def load(plugin: Plugin) -> ServiceSpec:
         raise PluginError(
             f"{who} is written for version {spec.api} of the service API, and this uait has {API_VERSION}: install a fitting release"
         )
-    if not NAME.fullmatch(plugin.name):
+    if plugin.distribution and not NAME.fullmatch(plugin.name):
         raise PluginError(
             f"{who}: {plugin.name!r} is not a service name; use a-z, 0-9 and single hyphens, a letter first"
         )
