@@ -12,8 +12,10 @@ import pytest
 
 from uait.entry_points import _installed
 from uait.errors import PluginError, SettingsError
+from uait.kernel.plan import check
 from uait.kernel.plugins import Plugin, discover, in_order, load, load_all, select
 from uait.kernel.service import API_VERSION, Context, ServiceSpec, service
+from uait.settings import Settings
 
 BUILTIN = {"gateway", "orchestrator", "chat", "memory", "hub", "discovery"}
 
@@ -266,6 +268,39 @@ def test_a_wrong_declaration_breaks_the_plugin_and_no_other(install: Any, declar
     assert loaded.problems == []
     with pytest.raises(PluginError, match=f"acme-weather 1.0.*declares it wrongly: .*{why}"):
         raise loaded.broken[0][1]
+
+
+OWN_SETTINGS = """
+from __future__ import annotations
+import attrs
+from uait import service
+@attrs.frozen
+class Own:
+    price: {kind} = None
+@service(settings=Own)
+async def weather(ctx): ...
+"""
+
+
+def test_a_settings_class_that_cannot_be_read_breaks_the_plugin_and_no_other(install: Any) -> None:
+    install("acme-weather", "1.0", {"weather": "acme_weather:weather"}, acme_weather=OWN_SETTINGS.format(kind="Money"))
+
+    plan = check(Settings(environ={}))
+
+    assert {spec.name for spec in plan.specs} >= BUILTIN
+    [(plugin, error)] = plan.broken
+    assert plugin.name == "weather"
+    assert str(error).startswith("service 'weather' (acme-weather 1.0, acme_weather:weather): Own: name 'Money' is not")
+
+
+def test_a_value_that_nothing_can_be_made_of_is_a_problem_beside_the_others(install: Any) -> None:
+    install("acme-weather", "1.0", {"weather": "acme_weather:weather"}, acme_weather=OWN_SETTINGS.format(kind="range"))
+
+    with pytest.raises(SettingsError) as caught:
+        check(Settings(environ={}, sections={"weather": {"price": 1}, "wether": {}}))
+
+    assert [problem.where for problem in caught.value.problems] == ["settings", "weather"]
+    assert "cannot have a field of type <class 'range'>" in caught.value.problems[1].message
 
 
 def test_an_attribute_error_of_the_module_itself_is_no_wrong_entry_point(install: Any) -> None:

@@ -14,6 +14,7 @@ import attrs
 from uait.entry_points import Declaration, declared, import_object
 from uait.errors import PluginError, Problem, SettingsError
 from uait.kernel.service import API_VERSION, NAME, ServiceSpec
+from uait.settings.values import fields_of
 
 GROUP = "uait.services"
 _CLASH = "{who} both declare a service {name!r}: uninstall one, or name one with --service module:attr"
@@ -140,6 +141,10 @@ def _check_signature(who: str, spec: ServiceSpec) -> None:
             raise PluginError(
                 f"{who}: its settings need a default for {', '.join(required)}, or it could not start without a settings file"
             )
+        try:
+            fields_of(spec.settings)
+        except PluginError as error:
+            raise PluginError(f"{who}: {error}") from error
 
 
 @attrs.frozen
