@@ -19,11 +19,11 @@ async def good(ctx: Context) -> Any:
 
 
 def raw(answer: Any, name: str = "raw") -> ServiceSpec:
-    """A service that answers what `answer(path)` says: status and JSON."""
+    """A service that answers what `answer(path)` says: status and JSON, or bytes as they are."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         status, value = answer(scope["path"])
-        content = json.dumps(value).encode()
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
         headers = [(b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
@@ -43,13 +43,24 @@ async def test_a_good_service_passes() -> None:
     await assert_service_contract(raw(lambda path: (200, HEALTHY) if path == "/health" else (404, MISSING)))
 
 
+async def test_a_proxy_for_everything_else_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    await assert_service_contract(good)
+
+
 @pytest.mark.parametrize(
     ("health", "missing", "reason"),
     [
         ((503, HEALTHY), (404, MISSING), "/health answers 503"),
         ((200, {"service": "another"}), (404, MISSING), "does not say which service this is"),
         ((200, HEALTHY), (200, {}), "an unknown path answers 200"),
+        ((200, b"healthy"), (404, MISSING), "does not say which service this is: healthy"),
         ((200, HEALTHY), (404, {"oops": 1}), "404 is not in the common form"),
+        ((200, HEALTHY), (404, {"error": "oops"}), "404 is not in the common form"),
+        ((200, HEALTHY), (404, b"no such page"), "404 is not in the common form: no such page"),
     ],
 )
 async def test_wrong_answers_are_told(health: Any, missing: Any, reason: str) -> None:
