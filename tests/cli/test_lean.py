@@ -78,6 +78,7 @@ WANTED = (
     "from prometheus_client import *; print(generate_latest.__module__)",
     "from hypercorn import Config; print(Config.from_mapping(bind=['a']).bind == ['a'] and Config().__module__)",
     "from hypercorn.config import Config\nclass Mine(Config): pass\nprint(isinstance(Mine(), Config) and issubclass(Mine, Config) and Mine.__mro__[1].__module__)",
+    "from hypercorn.config import Config; print((Config | None).__args__[0] is (None | Config).__args__[1] and (None | Config).__args__[1].__module__)",
     "from werkzeug import run_simple; print(run_simple.__module__)",
     "import werkzeug.serving; print(werkzeug.serving.is_running_from_reloader() or werkzeug.serving.BaseWSGIServer.__module__)",
     # Sixteen threads at once: one loads it, fifteen wait.

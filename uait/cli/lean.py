@@ -156,6 +156,12 @@ class _Name:
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
         return (_whole(*self._of),)
 
+    def __or__(self, other: Any) -> Any:
+        return _whole(*self._of) | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | _whole(*self._of)
+
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, _whole(*self._of))
 
