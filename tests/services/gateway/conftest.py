@@ -68,5 +68,16 @@ def _hang():
 
 
 @pytest.fixture
+def deep():
+    """Answers with more brackets than Python's own reader of JSON can take."""
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"[" * 100_000})
+
+    return answer
+
+
+@pytest.fixture
 def service():
     return Service

@@ -115,6 +115,14 @@ async def test_health_does_not_wait_for_who_hangs(run_service, service, hang):
     assert "in time" in memory["error"]
 
 
+async def test_health_that_is_nested_without_end_spoils_nobodys(run_service, service, deep):
+    odd = service("plugin")
+    odd.answers["/health"] = deep
+    async with run_service(gateway, chat=service("chat"), plugin=odd) as client:
+        told = (await client.get("/health")).json()
+    assert {name: one["status"] for name, one in told["services"].items()} == {"chat": "healthy", "plugin": "healthy"}
+
+
 async def test_each_service_is_asked_once_a_question(run_service, service):
     chat = service("chat")
     async with run_service(gateway, chat=chat) as client:

@@ -68,6 +68,12 @@ async def test_who_answered_once_keeps_its_models_marked_stale(gather, hang, aut
     assert [(model.id, model.stale) for model in found.models] == [("a2", False), ("b", True)]
 
 
+async def test_an_answer_that_is_nested_without_end_spoils_nobodys(gather, deep, autojump_clock):
+    found = await gather(chat=offer("a"), plugin=deep)
+    assert [model.id for model in found.models] == ["a"]
+    assert found.providers["plugin"].error == "It did not answer with JSON."
+
+
 async def test_what_a_stale_provider_has_is_said(gather, hang, autojump_clock):
     await gather(plugin=offer("b", providers={"p": {"status": "available", "models": 1}}))
     await trio.sleep(11)

@@ -384,3 +384,21 @@ async def test_health_names_the_services_that_can_be_chosen_and_waits_for_none_t
     assert health["services"]["chat-service"]["latency_ms"] > 0
     assert health["services"]["memory-service"]["status"] == "unhealthy"
     assert set(health["services"]) == {"chat-service", "memory-service"}
+
+
+async def test_health_that_is_nested_without_end_spoils_nobodys(run_service):
+    async def deep(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"[" * 100_000})
+
+    @service(title="odd-service", intents=("remember",))
+    async def odd(ctx):
+        return deep
+
+    async with run_service(orchestrator, chat=chat, odd=odd) as client:
+        health = (await client.get("/health")).json()
+
+    assert {name: one["status"] for name, one in health["services"].items()} == {
+        "chat-service": "healthy",
+        "odd-service": "unhealthy",
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import httpx
+import orjson
 import trio
 
 from uait.calls import ServiceClient
@@ -88,7 +89,7 @@ class HealthOfAll:
 def _status_of(response: httpx.Response) -> Health:
     """What the answer says; a plugin that is no app of ours may have no `/health`, and is well as long as it answers."""
     try:
-        told = response.json()["status"]
+        told = orjson.loads(response.content)["status"]
     except (ValueError, KeyError, TypeError):
         told = None
     for word in HEALTH_WORDS:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 import attrs
+import orjson
 import trio
 
 from uait.calls import ServiceClient
@@ -90,7 +91,7 @@ class Catalog:
         try:
             # A little less than everybody's deadline, so that the failure is noted here.
             response = await self._client(service).request("GET", "/models", timeout=self._timeout * 0.95)
-            offer, error = read_offer(service, response.json()), None
+            offer, error = read_offer(service, orjson.loads(response.content)), None
             if offer is None and known is not None and known.offer is not None:
                 raise UpstreamError("It did not answer with a list of models.")
         except (NotFound, MethodNotAllowed):

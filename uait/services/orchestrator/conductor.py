@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+import orjson
 import trio
 
 from uait.calls import remaining
@@ -109,7 +110,7 @@ class Conductor:
             try:
                 client = self._ctx.client(candidate.name)
                 answer = await client.request("GET", "/health", timeout=patience, check=False)
-                status = answer.json()["status"]
+                status = orjson.loads(answer.content)["status"]
             except (APIError, ValueError, KeyError, TypeError):
                 status = "unhealthy"
             latency = round((trio.current_time() - began) * 1000, 3)
