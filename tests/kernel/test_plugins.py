@@ -320,6 +320,27 @@ def test_needing_what_is_not_there_breaks_the_needer_and_those_behind_it() -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "why"),
+    [
+        ("weather", "chat-service", "cannot be called 'chat-service', which 'chat' "),
+        ("weather", "chat", "cannot be called 'chat', which 'chat' "),
+        ("chat-service", "weather", "cannot be called 'chat-service', which 'chat' "),
+    ],
+)
+def test_nobody_takes_the_name_or_the_title_of_another(name: str, title: str, why: str) -> None:
+    @service(name=name, title=title)
+    async def factory(ctx: Context) -> Any: ...
+
+    @service(title="chat-service")
+    async def chat(ctx: Context) -> Any: ...
+
+    loaded = load_all([plugin_of(chat), plugin_of(factory)])
+
+    assert [spec.name for spec in loaded.specs] == ["chat"]
+    assert why in str(loaded.broken[0][1])
+
+
 def test_the_present_api_version_loads() -> None:
     @service(api=API_VERSION)
     async def fine(ctx: Context) -> Any: ...

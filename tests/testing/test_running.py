@@ -84,6 +84,25 @@ async def test_stand_ins_may_be_apps_or_services_and_go_by_the_name_they_are_giv
             assert (await client.get("/greet/ada")).json() == {"text": expected}
 
 
+async def test_one_service_may_stand_in_for_several(run_service: Any) -> None:
+    @service
+    async def anyone(ctx: Context) -> Any:
+        return ctx.app()
+
+    @service
+    async def asking(ctx: Context) -> Any:
+        app = ctx.app()
+
+        @app.get("/asked")
+        async def asked() -> Any:
+            return {name: (await ctx.client(name).get_json("/health"))["service"] for name in ("hub", "memory")}
+
+        return app
+
+    async with run_service(asking, hub=anyone, memory=anyone) as client:
+        assert (await client.get("/asked")).json() == {"hub": "hub", "memory": "memory"}
+
+
 async def test_without_a_stand_in_the_other_service_is_not_there(run_service: Any) -> None:
     async with run_service(greeter) as client:
         assert (await client.get("/greet/ada")).status_code >= 400

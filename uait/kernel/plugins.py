@@ -177,6 +177,11 @@ def load_all(plugins: Sequence[Plugin]) -> Loaded:
                 raise PluginError(
                     f"service {spec.name!r} is there twice: from {specs[spec.name].origin} and from {plugin.origin}"
                 )
+            for other in specs.values():  # either name is asked for, in the gateway and in discovery
+                if both := {spec.name, spec.title} & {other.name, other.title}:
+                    raise PluginError(
+                        f"service {spec.name!r} ({plugin.origin}) cannot be called {min(both)!r}, which {other.name!r} ({other.origin}) is called: give it another name or title"
+                    )
         except PluginError as error:
             broken.append((plugin, error))
         else:

@@ -94,7 +94,7 @@ async def open_live(
 
 def _stand_in(name: str, fake: Fake) -> ServiceSpec:
     if isinstance(fake, ServiceSpec):
-        return attrs.evolve(fake, name=name)
+        return attrs.evolve(fake, name=name, title=name if fake.title == fake.name else fake.title)
 
     async def factory(_: Context) -> ASGIApp:
         return fake
