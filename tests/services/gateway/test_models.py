@@ -134,6 +134,22 @@ async def test_one_who_leaves_does_not_take_the_answer_from_the_others(gather, a
     assert (await gather(chat=slowly)).total == 1
 
 
+async def test_one_who_leaves_does_not_make_what_is_old_look_fresh(gather, hang, autojump_clock):
+    await gather(plugin=offer("b"))
+    await trio.sleep(11)
+
+    async def ask_and_leave():
+        with trio.move_on_after(1.5):
+            await gather(plugin=hang, other=hang)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_and_leave)
+        await trio.sleep(0.5)
+        found = await gather(plugin=hang, other=hang)
+    assert [(model.id, model.stale) for model in found.models] == [("b", True)]
+    assert {name: state.status for name, state in found.providers.items()} == {"p": "stale", "other": "unavailable"}
+
+
 def test_the_shapes_of_others_are_read():
     assert read_offer(
         "plugin", {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "x"}]}

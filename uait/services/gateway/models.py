@@ -75,12 +75,18 @@ class Catalog:
         return Models(models=models, total=len(models), providers=providers)
 
     async def _refresh(self, service: str) -> None:
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self._timeout) as scope:
             # Whoever comes while the service is being asked waits for that answer instead of asking again.
             async with self._asking.setdefault(service, trio.Lock()):
                 known = self._known.get(service)
                 if known is None or trio.current_time() - known.asked >= self._good_for(known):
                     await self._ask(service, known)
+        if scope.cancelled_caught:
+            # The one who asked has left, and what was left of this one's time was too short to ask again.
+            known = self._known.get(service)
+            self._known[service] = _Known(
+                trio.current_time(), known.offer if known is not None else None, "It did not answer in time."
+            )
 
     def _good_for(self, known: _Known) -> float:
         has_none = known.offer is None and known.error is None
