@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import ssl
 
 import pytest
 import trio
+import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from uait.services.discovery.checks import Checker, judge_status, probe
@@ -240,3 +242,18 @@ async def test_nothing_to_check_is_nothing_to_do(autojump_clock, nursery):
     await wait_all_tasks_blocked()
 
     assert trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf
+
+
+async def test_a_certificate_that_nobody_trusts_is_named_as_the_reason(nursery):
+    async def handle(stream):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.receive_some(100)
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    [listener, *_] = await nursery.start(trio.serve_ssl_over_tcp, handle, 0, context)
+    port = listener.transport_listener.socket.getsockname()[1]
+
+    found = await probe(Check(http=f"https://127.0.0.1:{port}/"))
+
+    assert found == (Health.CRITICAL, "no trusted TLS connection")

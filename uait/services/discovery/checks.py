@@ -46,12 +46,11 @@ async def probe(check: Check) -> tuple[Health, str]:
             host, _, port = (check.tcp or "").rpartition(":")
             await trio.aclose_forcefully(await trio.open_tcp_stream(host.strip("[]"), int(port)))
             return Health.PASSING, "connected"
-        except ssl.SSLError:
-            return Health.CRITICAL, "no trusted TLS connection"
         except OSError:
             return Health.CRITICAL, "cannot connect"
-        except trio.BrokenResourceError:
-            return Health.CRITICAL, "the connection broke"
+        except trio.BrokenResourceError as error:
+            untrusted = isinstance(error.__cause__, ssl.SSLError)
+            return Health.CRITICAL, "no trusted TLS connection" if untrusted else "the connection broke"
         except (ValueError, OverflowError, httpx.InvalidURL):
             return Health.CRITICAL, "not an address that can be checked"
         except _NotHTTP:
