@@ -65,6 +65,20 @@ def test_what_cannot_be_found_or_parsed_is_broken_and_says_why(uait: Uait, tmp_p
     assert "cli_syntax cannot be read" in str(found["y"]["problem"])
 
 
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_a_module_beside_the_users_feet_can_be_named_in_variable_and_file(
+    uait: Uait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr("sys.path", [each for each in sys.path if each])
+    (tmp_path / "uait.toml").write_text("services = ['cli_sample:weather']")
+    if where == "variable":
+        monkeypatch.setenv("UAIT_SERVICES", "cli_sample:weather")
+
+    found = listed(uait, *(("--config", "uait.toml") if where == "file" else ()))
+
+    assert (found["weather"]["state"], found["weather"]["problem"]) == ("enabled", "")
+
+
 def test_the_table_is_for_people(uait: Uait) -> None:
     code, out, _ = uait("plugins", "--service", "cli_sample:report", "--service", "cli_nowhere:x")
 

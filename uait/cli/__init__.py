@@ -25,9 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 clean stop or all well, 1 something has failed, 2 wrong arguments or settings, 3 cannot start (or is not running).
     """
     arguments = parse(argv)
-    if getattr(arguments, "services", None):
-        # As for `python -m`: a module beside the user's feet can be named, however uait was started.
-        sys.path.insert(0, "")
     try:
         match arguments.command:
             case "plugins":

@@ -173,4 +173,8 @@ def settings_of(arguments: argparse.Namespace) -> tuple[Settings, list[Problem]]
     """The settings that the arguments, the environment and the file give, with all problems that can be seen without loading a plugin."""
     from uait.settings import check_settings
 
-    return check_settings(getattr(arguments, "config", None), flags=flags_of(arguments))
+    settings, problems = check_settings(getattr(arguments, "config", None), flags=flags_of(arguments))
+    if settings.services:
+        # As for `python -m`: a module beside the user's feet can be named, however uait was started.
+        sys.path.insert(0, "")
+    return settings, problems
