@@ -82,6 +82,26 @@ def test_a_crash_comes_with_its_traceback(formatter: logging.Formatter) -> None:
     assert "Traceback" in line
 
 
+def test_nobody_can_write_a_line_of_their_own_by_an_exception() -> None:
+    made = record("it crashed")
+    try:
+        raise RuntimeError("no such city:\n10:00:00 error chat: fake\r\x1b[31m")
+    except RuntimeError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    made.stack_info = "Stack:\r\nhere"
+
+    first, *below = TextFormatter().format(made).splitlines()
+
+    assert first.endswith("it crashed")
+    assert all(line.startswith("  ") and line.isprintable() for line in below)
+    assert below[-4:] == [
+        "  RuntimeError: no such city:",
+        "  10:00:00 error chat: fake\\r\\x1b[31m",
+        "  Stack:\\r",
+        "  here",
+    ]
+
+
 def test_others_are_heard_from_warnings_on_and_uait_from_its_level_on(root: logging.Logger) -> None:
     stream = io.StringIO()
     before = root.handlers[:], root.level

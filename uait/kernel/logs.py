@@ -51,24 +51,32 @@ def _request_id(record: logging.LogRecord) -> str | None:
 
 
 class TextFormatter(logging.Formatter):
-    """`10:02:11.512 warning chat: message [request id]`, in local time; a traceback follows on lines of its own.
+    """`10:02:11.512 warning chat: message [request id]`, in local time; a traceback follows on lines of its own, which are indented.
 
-    What clients send stands in messages, so control characters are escaped: nobody can write a line of their own into the log.
+    What clients send stands in messages, and in those of exceptions, so control characters are escaped: nobody can write a line of their own into the log.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        message = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), record.getMessage())
+        message = _escape(record.getMessage())
         request_id = _request_id(record)
         name = record.name.removeprefix("uait.")
         line = f"{moment}.{int(record.msecs):03d} {record.levelname.lower()} {name}: {message}"
         if request_id:
             line += f" [{request_id}]"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += _below(self.formatException(record.exc_info))
         if record.stack_info:
-            line += "\n" + record.stack_info
+            line += _below(record.stack_info)
         return line
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _below(text: str) -> str:
+    return "".join(f"\n  {_escape(line)}" for line in text.split("\n"))
 
 
 class JSONFormatter(logging.Formatter):
