@@ -202,6 +202,21 @@ def test_a_file_that_is_not_toml_names_the_line(write: Write) -> None:
     assert problem.startswith("FILE line 2: is not TOML: ")
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000 + "]" * 5000])
+def test_what_is_too_much_for_python_is_a_problem_like_any_other(write: Write, value: str) -> None:
+    assert problems(write(f"only = {value}")) == ["FILE: has a number that is too long, or is nested too deeply"]
+    (problem,) = problems(environ={"UAIT_LIMITS_QUEUE": value})
+    assert problem.startswith("variable UAIT_LIMITS_QUEUE: limits.queue must be a whole number")
+    assert problems(environ={"UAIT_ONLY": f"[{value}]"}) == [
+        "variable UAIT_ONLY: only must be a list, not a longer text"
+    ]
+
+
+def test_a_path_with_nul_in_it_is_refused(write: Write) -> None:
+    (problem,) = problems(write('data_dir = "a\\u0000b"'))
+    assert "data_dir must be a path" in problem
+
+
 def test_problems_do_not_keep_the_rest_from_being_read(write: Write) -> None:
     settings, found = check_settings(write("nonsense = 1\n[chat]\nport = 5\n[log]\nlevel = 'debug'"), environ={})
 

@@ -31,6 +31,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Problem]
         where = f"{path} line {line[1]}" if line else str(path)
         reason = re.sub(r" \(at .*\)$", "", str(error))
         return {}, {}, [Problem(where, f"is not TOML: {reason}")]
+    except (ValueError, RecursionError):  # TOML sets no bounds, and Python does
+        return {}, {}, [Problem(str(path), "has a number that is too long, or is nested too deeply")]
     return data, {name: f"{path} line {line}" for name, line in _lines(text)}, []
 
 

@@ -158,7 +158,7 @@ def from_text(text: str, kind: Any) -> Any:
         return [from_text(part.strip(), arguments[0] if arguments else str) for part in text.split(",") if part.strip()]
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number too long or nesting too deep for Python
         return text
 
 
@@ -226,8 +226,8 @@ def _strict(kind: Any, accepts: tuple[type, ...]) -> Callable[[Any, Any], Any]:
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, accepts) or (isinstance(value, bool) and kind is not bool):
             raise Misfit([_unexpected(kind, value)])
-        if kind is Path and not str(value):
-            raise Misfit([_unexpected(kind, value)])  # it would be wherever the process happens to be
+        if kind is Path and (not str(value) or "\0" in str(value)):
+            raise Misfit([_unexpected(kind, value)])  # it would be wherever the process happens to be; or nowhere
         return kind(value)
 
     return hook
