@@ -65,9 +65,8 @@ def check(settings: Settings, services: Iterable[ServiceSpec | str] = ()) -> Pla
             ports[spec.name] = section.port
         except SettingsError as error:
             problems.extend(error.problems)
-        except (
-            PluginError
-        ) as error:  # its class has a field of a type that nothing can be read into, and there is something for it
+        except PluginError as error:
+            # Its class has a field of a type that nothing can be read into, and there is something for it.
             problems.append(Problem(spec.name, str(error)))
     if problems:
         raise SettingsError(problems)
