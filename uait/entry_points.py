@@ -30,6 +30,7 @@ class Declaration:
         distribution: who declares it; empty for what was asked for by `module:attr` or handed in.
         builtin: it is one of uait's own.
         problem: why it cannot be used although it was found (its name is taken), or empty.
+        note: who declares the same name in vain, or empty.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Declaration:
     version: str = ""
     builtin: bool = False
     problem: str = ""
+    note: str = ""
 
     @property
     def origin(self) -> str:
@@ -66,8 +68,11 @@ def declared(group: str, cls: type[D], clash: str) -> list[D]:
     for name, several in by_name.items():
         builtin = [each for each in several if each.builtin]
         chosen = builtin[0] if builtin else several[0]
-        if not builtin and len(several) > 1:
-            who = " and ".join(sorted(each.origin for each in several))
+        who = " and ".join(sorted(each.origin for each in several if not each.builtin))
+        if builtin and who:
+            note = f"{name!r} is uait's own; what {who} declares by that name is left out: call it otherwise"
+            chosen = attrs.evolve(chosen, note=note)
+        elif len(several) > 1:
             chosen = attrs.evolve(chosen, problem=clash.format(who=who, name=name))
         result.append(chosen)
     return result

@@ -53,6 +53,7 @@ def test_a_service_by_module_is_read_and_not_imported(uait: Uait) -> None:
         "port": 0,
         "needs": ["weather"],
         "problem": "",
+        "note": "",
     }
 
 

@@ -153,12 +153,16 @@ def test_everything_asked_for_that_is_broken_is_refused_at_once(install: Any) ->
     assert [problem.where for problem in loaded.problems] == ["bad", "worse"]
 
 
-def test_a_third_party_does_not_shadow_a_built_in(install: Any) -> None:
+def test_a_third_party_does_not_shadow_a_built_in(install: Any, caplog: Any) -> None:
     install("acme-chat", "1.0", {"chat": "acme_chat:weather"}, acme_chat=GOOD)
 
     chat = named(discover(), "chat")
 
     assert chat.builtin
+    assert chat.note == "'chat' is uait's own; what acme-chat 1.0 declares by that name is left out: call it otherwise"
+    load_all([chat])
+    assert chat.note in caplog.text
+    assert not named(discover(), "memory").note
 
 
 def test_two_third_parties_with_one_name_are_both_named(install: Any) -> None:

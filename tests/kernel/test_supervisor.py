@@ -185,7 +185,7 @@ async def test_a_call_of_a_failed_service_is_refused_at_once(host_of: Any, ask: 
         raise RuntimeError("no luck")
 
     async with host_of(bad) as host:
-        with pytest.raises(Unavailable, match="bad is failed"):
+        with pytest.raises(Unavailable, match="bad has failed, and is not started again"):
             await ask(host, "bad")
 
 

@@ -74,9 +74,15 @@ def test_each_documented_variable_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    settings = load_settings(environ={"UAIT_GRACE": "", "UAIT_CONFIG": "", "UAIT_KEYS_ALICE": ""})
+    settings = load_settings(environ={"UAIT_GRACE": "", "UAIT_CONFIG": ""})
 
-    assert (settings.grace, settings.keys) == (10.0, {})
+    assert settings.grace == 10.0
+
+
+def test_but_an_empty_key_is_none_so_that_nobody_is_served_without_one() -> None:
+    found = problems(environ={"UAIT_KEYS_ALICE": ""})
+
+    assert found == ["variable UAIT_KEYS_ALICE: keys.alice must be printable ASCII without spaces, and not empty"]
 
 
 def test_the_file_can_be_named_by_variable(write: Write) -> None:

@@ -33,8 +33,8 @@ def command(arguments: argparse.Namespace) -> int:
     print("\nKinds of model providers:\n")
     print(table([("NAME", "STATE", "VERSION", "ORIGIN"), *map(_kind_row, kinds)]))
     for each in found + kinds:
-        if each["problem"]:
-            print(f"\n{each['name']}: {each['problem']}")
+        if said := each["problem"] or each["note"]:
+            print(f"\n{each['name']}: {said}")
     return Exit.OK
 
 
@@ -51,6 +51,7 @@ def _describe(plugin: Plugin, settings: Settings, enabled: bool) -> dict[str, An
         "port": _port(plugin.name, declared, settings),
         "needs": declared.needs,
         "problem": problem,
+        "note": plugin.note,
     }
 
 
@@ -64,6 +65,7 @@ def _describe_kind(kind: Declaration) -> dict[str, Any]:
         "origin": kind.origin,
         "entry": kind.value,
         "problem": problem,
+        "note": kind.note,
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
@@ -17,6 +18,8 @@ from uait.kernel.service import API_VERSION, NAME, ServiceSpec
 from uait.settings.values import fields_of
 
 GROUP = "uait.services"
+_log = logging.getLogger(__name__)
+
 _CLASH = "{who} both declare a service {name!r}: uninstall one, or name one with --service module:attr"
 
 
@@ -171,6 +174,8 @@ def load_all(plugins: Sequence[Plugin]) -> Loaded:
     broken: list[tuple[Plugin, PluginError]] = []
     loaded: list[tuple[Plugin, ServiceSpec]] = []
     for plugin in plugins:
+        if plugin.note:
+            _log.warning("%s", plugin.note)
         try:
             spec = load(plugin)
             if spec.name in specs:

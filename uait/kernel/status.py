@@ -21,6 +21,19 @@ class State(enum.StrEnum):
     FAILED = "failed"
     """It crashed too often, or could not be loaded; it is not started again."""
 
+    @property
+    def said(self) -> str:
+        """What is said of a service in it to whoever wanted something of it."""
+        return _SAID.get(self, f"is {self.value}")
+
+
+_SAID = {
+    State.PENDING: "is not started yet",
+    State.DRAINING: "is stopping",
+    State.BACKOFF: "has failed, and is soon started again",
+    State.FAILED: "has failed, and is not started again: the log says why",
+}
+
 
 @attrs.frozen(kw_only=True)
 class ServiceStatus:

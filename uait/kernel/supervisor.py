@@ -390,7 +390,7 @@ def _checked(app: Any) -> ASGIApp:
 def unavailable(status: ServiceStatus) -> Unavailable:
     """The answer to a call of a service that is not there."""
     return Unavailable(
-        f"The service {status.name} is {status.state.value}; try again later.",
+        f"The service {status.name} {status.state.said}.",
         details={"service": status.name, "state": status.state.value},
     )
 

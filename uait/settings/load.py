@@ -119,14 +119,10 @@ def _read(source: Source, problems: list[Problem]) -> tuple[Settings, list[Probl
 
 
 def _read_keys(reader: Reader) -> dict[str, str]:
-    """`[keys]` has user names for keys, so any is right; `UAIT_KEYS_ALICE` is the key of `alice`."""
+    """`[keys]` has user names for keys, so any is right; `UAIT_KEYS_ALICE` is the key of `alice`. An empty one is no key: whoever means one must not be served without."""
     prefix = variable_name("keys") + "_"
     environ = reader.source.environ
-    from_environ = {
-        name.removeprefix(prefix).lower(): environ[name]
-        for name in environ
-        if name.startswith(prefix) and environ[name]
-    }
+    from_environ = {name.removeprefix(prefix).lower(): environ[name] for name in environ if name.startswith(prefix)}
     before = len(reader.problems)
     keys: dict[str, str] = {}
     for user, given in {**reader.source.tables.get("keys", {}), **from_environ}.items():

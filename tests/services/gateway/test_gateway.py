@@ -453,7 +453,7 @@ async def test_a_service_that_has_failed_is_unavailable_and_the_others_go_on(ope
         "status": "unhealthy",
         "state": "failed",
         "latency_ms": None,
-        "error": "It is failed.",
+        "error": "It has failed, and is not started again: the log says why.",
     }
     assert told["services"]["service-discovery"]["status"] == "healthy"
 

@@ -75,7 +75,7 @@ class HealthOfAll:
             )
 
         if status.state not in UP:
-            tell("unhealthy", error=f"It is {status.state}.")
+            tell("unhealthy", error=f"It {status.state.said}.")
             return
         began = trio.current_time()
         try:
