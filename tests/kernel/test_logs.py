@@ -61,6 +61,15 @@ def test_json_is_one_object_a_line_with_everything_in_it() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", [{("a", "b"): 1}, "itself"])
+def test_json_loses_no_line_for_what_json_has_no_form_for(odd: Any) -> None:
+    if odd == "itself":
+        odd = {}
+        odd["again"] = odd
+    entry = json.loads(JSONFormatter().format(record("hello", odd=odd)))
+    assert (entry["message"], entry["odd"]) == ("hello", repr(odd))
+
+
 def test_both_tell_the_request_that_the_task_works_for() -> None:
     with bind_call(CallContext(request_id="r-1")):
         assert TextFormatter().format(record("x")).endswith("x [r-1]")

@@ -96,4 +96,11 @@ class JSONFormatter(logging.Formatter):
         entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key not in entry}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        try:
+            return json.dumps(entry, default=str)
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):  # what came by `extra=` contains itself, or has keys that are none
+            return json.dumps({key: value if isinstance(value, str) else repr(value) for key, value in entry.items()})
