@@ -143,6 +143,7 @@ async def test_traces_are_the_users_own_and_the_newest_first(run: Any) -> None:
         traces = (await chat.client.get("/v1/route/traces")).json()["traces"]
         assert len(traces) == 3
         assert [trace["at"] for trace in traces] == sorted((trace["at"] for trace in traces), reverse=True)
+        assert all(trace["at"].endswith("Z") for trace in traces)
         assert traces[0]["cost"] == pytest.approx(11 + 2 * 5)
         assert traces[0]["attempts"][0]["usage"]["completion_tokens"] == 5
         bob = {"X-User-ID": "bob"}

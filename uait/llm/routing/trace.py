@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from datetime import UTC, datetime
 
 import attrs
 import trio
 
 from uait.errors import APIError
 from uait.llm.messages import Usage
+from uait.storage.ids import utc_now
 
 SAID = 200
 """Characters of an error that a trace repeats."""
@@ -79,7 +79,7 @@ class Trace:
     asked: str
     route: str | None
     strategy: str
-    at: str = attrs.field(factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    at: str = attrs.field(factory=utc_now)
     attempts: list[Attempt] = attrs.field(factory=list)
     skipped: list[Skipped] = attrs.field(factory=list)
     pauses: list[float] = attrs.field(factory=list)
