@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from uait.llm.dialects.openai_upstream import AnswerReader
 from uait.llm.messages import Chunk, GenerateRequest, Original
-from uait.llm.passing import LESSONS, PassedChatReader, pass_chat
+from uait.llm.passing import LESSONS, Passed, PassedChatReader, pass_chat
 from uait.llm.sse import ServerSentEvent
 
 TEXTS = st.text(max_size=6) | st.sampled_from(['"', '"content":"x"', '"model":"m"', "\\", "m", "a\nb", "👋", "\u2028"])
@@ -151,3 +151,28 @@ def test_tokens_without_anything_in_common_are_not_looked_at_for_ever() -> None:
     for n in range(LESSONS + 3):
         passing.event(written({"choices": [{"delta": {"content": "x"}}], "obfuscation": str(n)}))
     assert passing._lessons == 0
+
+
+ITS_NAME = {"model": "mine"}
+
+
+@pytest.mark.parametrize("answering", [True, False], ids=["begun", "first"])
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ({"content_block": {"type": "tool_use", "input": ITS_NAME}}, None),
+        ({"item": {"results": [{"attributes": ITS_NAME}]}}, None),
+        ({"item": {"results": [{"attributes": {"model": "m"}}]}}, None),
+        ({"response": {"metadata": ITS_NAME, "model": "m"}}, {"response": {"metadata": ITS_NAME, "model": "alias"}}),
+        ({"response": {"model": "m", "tools": [ITS_NAME]}}, {"response": {"model": "alias", "tools": [ITS_NAME]}}),
+        ({"message": {"usage": {}, "model": "m"}}, {"message": {"usage": {}, "model": "alias"}}),
+        ({"content": [{"input": ITS_NAME}], "model": "m"}, {"content": [{"input": ITS_NAME}], "model": "alias"}),
+        ({"content": [{"input": ITS_NAME}], "model": "alias"}, None),
+        ([{"content": [{"input": ITS_NAME}], "model": "m"}], [{"content": [{"input": ITS_NAME}], "model": "alias"}]),
+    ],
+)
+def test_only_the_answer_s_own_model_is_renamed(payload: Any, expected: Any, answering: bool) -> None:
+    passed = Passed(Original(dialect="anthropic", body={}, shown="alias"), "mock", "m")
+    if answering:
+        passed.renamed(b'{"message":{"model":"m"}}')
+    assert json.loads(passed.renamed(json.dumps(payload).encode())) == (payload if expected is None else expected)

@@ -14,6 +14,7 @@ import orjson
 
 from uait.llm import upstream
 from uait.llm.dialects.openai_upstream import AnswerReader
+from uait.llm.dialects.reading import child
 from uait.llm.messages import Chunk, FinishReason, GenerateRequest, Original, ToolCallDelta
 from uait.llm.sse import ServerSentEvent
 
@@ -32,9 +33,8 @@ class Passed:
     """Makes the bytes for the client of what came: framed as it was, under the name of the model that the client knows."""
 
     def __init__(self, original: Original, provider: str, model: str) -> None:
-        self._name = orjson.dumps(original.shown or f"{provider}/{model}")
-        self._theirs: bytes | None = None
-        self._ours = b""
+        self._name = original.shown or f"{provider}/{model}"
+        self._written = orjson.dumps(self._name)
 
     def event(self, event: ServerSentEvent) -> bytes:
         """One event of a stream."""
@@ -46,13 +46,34 @@ class Passed:
         return b"data: %b\n\n" % data
 
     def renamed(self, data: bytes) -> bytes:
-        """JSON with our name of the model in place of the provider's, where it stands first."""
-        if self._theirs is None or self._theirs not in data:
-            found = _MODEL.search(data)
-            if found is None:
-                return data
-            self._theirs, self._ours = found[0], found[1] + self._name
-        return data.replace(self._theirs, self._ours, 1)
+        """An event or a body with our name of the model in place of the provider's. What else is called so stays: a tool's arguments, a client's metadata."""
+        found = _MODEL.search(data)
+        if found is None:
+            return data
+        renamed = b"".join((data[: found.start()], found[1], self._written, data[found.end() :]))
+        if b"{" not in data[1 : found.start()]:
+            return renamed
+        # It may stand in another object than it should.
+        payload = orjson.loads(data)
+        owner = _named(payload)
+        if owner is None or owner["model"] == self._name:
+            return data
+        if _MODEL.search(data, found.end()):
+            fitting = _named(orjson.loads(renamed))
+            if fitting is None or fitting["model"] != self._name:
+                owner["model"] = self._name
+                return orjson.dumps(payload)
+        return renamed
+
+
+def _named(payload: Any) -> dict[str, Any] | None:
+    """The object that tells which model answers: the answer itself, or what one of its events has of it."""
+    if isinstance(payload, list):
+        payload = payload[0]
+    for owner in (payload, child(payload.get("message")), child(payload.get("response"))):
+        if isinstance(owner.get("model"), str):
+            return owner
+    return None
 
 
 class EventReader(ABC):
@@ -170,9 +191,11 @@ class _Token:
         found = _TEXT.search(data)
         if found is None or _TEXT.search(data, found.end()):
             return None
-        before, after = data[: found.start(1)], data[found.end(1) :]
-        head = passed.renamed(before)
-        tail = after if head != before else passed.renamed(after)
+        before, after, sent = data[: found.start(1)], data[found.end(1) :], passed.renamed(data)
+        if sent.endswith(after):
+            head, tail = sent[: len(sent) - len(found[1] + after)], after
+        else:
+            head, tail = before, sent[len(before + found[1]) :]
         token = cls(before, after, b"data: " + head, tail + b"\n\n")
         return token if token.read(event) == chunk else None
 
