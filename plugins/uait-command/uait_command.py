@@ -67,7 +67,8 @@ class CommandProvider:
                 raise Unavailable(f"The program of the provider {self.name!r} cannot be started.") from error
             assert process.stdout is not None
             try:
-                yield Printed(self.name, process, process.stdout, errors, self._timeouts)
+                total = request.total or self._timeouts.total
+                yield Printed(self.name, process, process.stdout, errors, self._timeouts, total)
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_TIMEOUT):
                     process.kill()
@@ -92,13 +93,14 @@ class Printed(AsyncIterator[Chunk]):
         output: trio.abc.ReceiveStream,
         errors: IO[bytes],
         timeouts: Timeouts,
+        total: float,
     ) -> None:
         self._provider = provider
         self._process = process
         self._output = output
         self._errors = errors
         self._idle = timeouts.idle
-        self._total = trio.current_time() + timeouts.total
+        self._total = trio.current_time() + total
         self._next = trio.current_time() + timeouts.first_token
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._over = False

@@ -144,6 +144,7 @@ class GenerateRequest:
         memories: what the user once told and may matter here; providers of language models put it before the conversation as a system message.
         max_tokens: at most so many tokens of answer.
         stream: whether the answer is wanted as it is made. Where not, a provider may fetch it in one piece.
+        total: seconds that the whole answer may take, where that is not as long as any other's.
         extra: further parameters under the names of OpenAI's Chat Completions, for providers that know them.
         original: the client's own words, where it spoke a dialect that providers speak, too.
     """
@@ -159,6 +160,7 @@ class GenerateRequest:
     tool_choice: ToolChoice | None = None
     response_format: Mapping[str, Any] | None = None
     stream: bool = True
+    total: float | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     original: Original | None = None
 

@@ -72,7 +72,7 @@ async def ask_for_answer(
         headers: sent with this question.
     """
     started = trio.current_time()
-    total = started + http.timeouts.total
+    total = started + (request.total or http.timeouts.total)
     first = min(total, started + http.timeouts.first_token) if request.stream else total
     reply = await http.ask("POST", path, body, deadline=first, headers=headers)
     try:

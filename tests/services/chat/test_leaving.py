@@ -80,6 +80,14 @@ async def test_the_background_has_its_deadline(run_chat: Any) -> None:
         await chat.upstream.until(lambda server: server.open_requests == 0)
 
 
+async def test_the_background_has_no_deadline_but_its_own(run_chat: Any) -> None:
+    async with run_chat(total_timeout=0.2) as chat:
+        body = {"message": "x", "model": "mock/tokens?count=20&delay=0.03"}
+        assert (await chat.client.post("/chat", json=body)).status_code == 504
+        answer = await chat.client.post("/chat", json={**body, "background": True})
+        assert answer.json()["finish_reason"] == "stop", answer.text
+
+
 async def test_stopping_the_service_keeps_what_there_is(run_chat: Any) -> None:
     async with run_chat() as chat:
         async with chat.raw("/chat", {"message": "x", "model": SLOW, "stream": True, "background": True}) as answer:

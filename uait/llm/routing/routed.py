@@ -80,8 +80,10 @@ class Routed:
             question = attrs.evolve(question, stream=True)
         self._question = question
         self._zero = trio.current_time()
+        # As long a provider gives itself.
+        self._total = (question.total if question is not None else None) or environment.total
         self._way = Itinerary(
-            plan.asked, order, environment, trace, self._zero + (plan.policy.total_timeout or environment.total)
+            plan.asked, order, environment, trace, self._zero + (plan.policy.total_timeout or self._total)
         )
         self._watch = Stopwatch()
         self._legs: list[Leg] = []
@@ -140,7 +142,7 @@ class Routed:
                 raise StopAsyncIteration
             assert leg.chunks is not None
             try:
-                if self._way.deadline >= leg.started + self._environment.total - PROVIDER_SLACK:
+                if self._way.deadline >= leg.started + self._total - PROVIDER_SLACK:
                     return self._hand_on(await leg.chunks.__anext__())
                 with trio.CancelScope(deadline=self._way.deadline):
                     return self._hand_on(await leg.chunks.__anext__())

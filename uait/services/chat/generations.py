@@ -147,6 +147,8 @@ class Generations:
         memories = await self._recall(user_id, request.message) if use_memory else ()
         deadline = trio.current_time() + (settings.background_timeout if request.background else settings.total_timeout)
         question = build_question(request, turn, memories)
+        if request.background:
+            question = attrs.evolve(question, total=settings.background_timeout)
         conversation = turn.conversation_id
         return Generation(
             user_id,
