@@ -256,6 +256,18 @@ async def test_the_callers_own_deadline_is_kept_and_what_was_tried_told(rig: Any
         assert "a/m" in error.text
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("silent", [Script(accept=100), Script(first=100)], ids=["head", "token"])
+async def test_what_is_given_up_at_the_deadline_is_paid_for_as_what_is_left(
+    rig: Any, autojump_clock: Any, silent: Script, whole: bool
+) -> None:
+    async with rig(Scripted("a", silent)) as r:
+        await leave(2.0, r.ask, whole=whole)
+        with trio.fail_after(2.0):
+            await r.fails(whole=whole)
+        assert [(address, requests) for _, address, _, requests, _ in r.used] == [("a/m", 1)] * 2
+
+
 async def test_no_attempt_is_begun_with_no_time_left_for_it(rig: Any, autojump_clock: Any) -> None:
     a, b = Scripted("a", Script(accept=1.97, refuse=status("a", 503))), Scripted("b")
     async with rig(a, b, route={"total_timeout": 2.0, "first_token_timeout": 10}) as r:

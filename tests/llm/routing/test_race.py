@@ -162,6 +162,14 @@ async def test_leaving_in_a_race_closes_both(rig: Any, autojump_clock: Any) -> N
         )
 
 
+async def test_a_race_that_the_deadline_ends_is_paid_for(rig: Any, autojump_clock: Any) -> None:
+    async with rig(Scripted("a", Script(first=20)), Scripted("b", Script(first=20)), route=HEDGE) as r:
+        await warm(r)
+        with trio.fail_after(3.0):
+            await r.fails()
+        assert sorted(requests for *_, requests, _ in r.used) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("runs", "part"), [(1_000, 0), *(pytest.param(3_000, part, marks=pytest.mark.soak) for part in (1, 2, 3))]
 )

@@ -50,6 +50,7 @@ class Leg:
         chunks: what the provider gives, once accepted.
         buffer: what has been read of it and not handed on.
         stage: how far it has come; None before it is accepted.
+        given_up: the provider had the question when nobody waited any more.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Leg:
         self.chunks: AsyncIterator[Chunk] | None = None
         self.buffer: deque[Chunk] = deque()
         self.stage: Stage | None = None
+        self.given_up = False
         self._call = call
         self._work = work
         self._watch = watch
@@ -162,6 +164,7 @@ class Leg:
 
     async def left(self) -> None:
         """Nobody waits for it any more."""
+        self.given_up = self.attempt.outcome == "running"
         self._end("left")
         self._call.abandoned()
         await self.close()

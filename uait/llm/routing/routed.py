@@ -341,11 +341,11 @@ class Routed:
             return
         self._settled = True
         for other in self._legs:
-            if other is not leg and other.attempt.outcome == "left":
-                self._use_some(other)  # the client left in the middle of a race
+            if other is not leg and other.given_up:
+                self._use_some(other)  # the client left, or the time was over, in the middle of a race
         if leg.attempt.usage is not None:
             self._environment.used(self.trace.user_id, leg.candidate.address, Usage(), 1, None)
-        elif leg.begun or leg.attempt.outcome != "failed":
+        elif leg.begun or leg.given_up or leg.attempt.outcome != "failed":
             if self._whole and leg.buffer and self._question is not None:
                 # It was left before its end, so nobody has seen what has come of it.
                 usage = _counted(self._question, leg)
