@@ -10,6 +10,8 @@ import trio
 from mock_upstream import Upstream
 
 from uait.errors import APIError, BadRequest, DeadlineExceeded, NotFound, TooManyRequests, Unavailable, UpstreamError
+from uait.llm.find import find_providers
+from uait.llm.kinds import ProviderSettings
 from uait.llm.messages import Chunk, Collected, GenerateRequest, Image, Message, Tool, ToolCall, ToolChoice, Usage
 from uait.llm.messages import message as turn
 from uait.llm.provider import CountsTokens
@@ -526,6 +528,28 @@ async def test_signed_thoughts_are_returned_with_their_call(
             assert [part["functionCall"]["id"] for part in parts] == ["call_a", "call_b"]
             results = [part["functionResponse"]["id"] for part in asked["contents"][2]["parts"]]
             assert results == ["call_a", "call_b"]
+
+
+async def test_what_one_key_was_told_is_known_under_the_others(upstream: Upstream) -> None:
+    """A tool's result may go to another key than its call came from, and is refused without the thoughts; so is an answer that may be longer than its model can write."""
+    settings = ProviderSettings(kind="anthropic", base_url=upstream.root, keys=("one", "two"))
+    entry = find_providers({}, {"mock": settings}, local=False)[0]
+    one, two = entry.keys
+    upstream.models = ["whole"]
+    await one.models()
+    answer = Collected()
+    async with one.stream(GenerateRequest(model="parallel-tools", messages=(turn("user", "Hello"),))) as chunks:
+        async for chunk in chunks:
+            answer.add(chunk)
+    messages = (turn("user", "Hello"), Message("assistant", tool_calls=answer.tool_calls))
+    async with two.stream(GenerateRequest(model="whole", messages=messages)):
+        pass
+    assert upstream.requests[-1].headers["x-api-key"] == "two"
+    asked = upstream.requests[-1].json()
+    assert asked["messages"][1]["content"][0] == {"type": "thinking", "thinking": "Hm.", "signature": "signed"}
+    assert asked["max_tokens"] == 512
+    for key in entry.keys:
+        await key.aclose()
 
 
 async def test_a_call_of_another_models_is_marked_as_unsigned(upstream: Upstream) -> None:

@@ -13,6 +13,7 @@ import attrs
 from uait.errors import Problem
 from uait.llm.catalog import Entry
 from uait.llm.kinds import BrokenProvider, Kinds, ProviderSettings, is_address
+from uait.llm.provider import KnowsMore
 from uait.llm.providers.offline import OfflineProvider
 from uait.llm.servers import LOCAL_PORTS, SERVERS
 from uait.llm.upstream import Timeouts
@@ -60,6 +61,9 @@ def find_providers(
             found[name] = Entry(BrokenProvider(name))
             continue
         first, *others = (known.make(name, each.settings, key, timeouts) for key in each.keys)
+        for other in others:
+            if isinstance(other, KnowsMore):
+                other.share(first)
         found[name] = Entry(first, others=tuple(others), optional=each.optional, absent=each.absent)
     found.setdefault("offline", Entry(OfflineProvider()))
     return list(found.values())

@@ -102,6 +102,14 @@ class CountsTokens(Protocol):
         """The tokens of the prompt, as the model counts them."""
 
 
+@runtime_checkable
+class KnowsMore(Protocol):
+    """A provider that comes to know what its other keys have to know, too: a question may go to any of them, whichever the last one went to."""
+
+    def share(self, first: Any) -> None:
+        """Know, and tell, what `first` does, which is the same provider under its first key."""
+
+
 def hands_on(provider: Provider, request: GenerateRequest) -> bool:
     """Whether the provider takes the client's own words."""
     original = request.original

@@ -49,6 +49,11 @@ class AnthropicProvider(HTTPProvider):
         self._thoughts: Recall[Thoughts] = Recall()
         self._limits: dict[str, int] = {}
 
+    def share(self, first: Any) -> None:
+        """What its models have thought, and how much they write."""
+        if isinstance(first, AnthropicProvider):
+            self._thoughts, self._limits = first._thoughts, first._limits
+
     @staticmethod
     def headers(key: str) -> dict[str, str]:
         return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
