@@ -307,6 +307,18 @@ async def test_an_answer_that_breaks_off_can_be_gone_on_with(rig: Any, autojump_
         assert [address for _, address, *_ in r.used] == ["a/m", "b/m"]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_answer_that_nobody_goes_on_with_is_still_a_request(
+    rig: Any, autojump_clock: Any, whole: bool
+) -> None:
+    a = Scripted("a", Script(words=("One", " two"), fail=status("a", 500), fail_after=1))
+    b = Scripted("b", Script(refuse=status("b", 400)))
+    async with rig(a, b, route={"continuation": True}) as r:
+        await r.fails(whole=whole)
+        assert sum(requests for *_, requests, _ in r.used) == 1
+        assert {address for _, address, *_ in r.used} == {"a/m"}
+
+
 async def test_an_answer_that_breaks_off_twice_is_told_to_the_third_once(rig: Any, autojump_clock: Any) -> None:
     a = Scripted("a", Script(words=("One", " two", " three"), fail=status("a", 500), fail_after=2))
     b = Scripted("b", Script(words=(" three", " four"), fail=status("b", 500), fail_after=1))

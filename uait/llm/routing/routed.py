@@ -350,6 +350,9 @@ class Routed:
                 # It was left before its end, so nobody has seen what has come of it.
                 usage = _counted(self._question, leg)
             self._use(leg, usage, 1)
+        elif begun := [each for each in self._legs if each.begun]:
+            # It was begun, and nobody has gone on with it; its tokens are counted.
+            self._environment.used(self.trace.user_id, begun[-1].candidate.address, Usage(), 1, None)
 
     def _use_some(self, leg: Leg, said: str = "") -> None:
         """Count what an attempt used that is not the answer, or only its beginning."""
