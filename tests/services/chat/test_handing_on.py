@@ -176,6 +176,16 @@ async def test_what_servers_do_wrong_is_put_right_on_the_way(
     assert (len(ids), finishes, answers) == (len(calls), ["tool_calls"], {"chatcmpl-1"})
 
 
+@pytest.mark.parametrize("scenario", ["finish-without-done", "done-without-finish"])
+async def test_what_is_added_at_the_end_is_of_the_same_answer(run: Run, scenario: str) -> None:
+    async with run("openai") as running:
+        options = {"include_usage": True}
+        response = await ask(running, "openai", f"mock/{scenario}", stream=True, stream_options=options)
+    chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    assert {(each["id"], each["created"], each["model"]) for each in chunks} == {("chatcmpl-1", 1, f"mock/{scenario}")}
+    assert chunks[-1]["usage"]["estimated"]
+
+
 async def test_content_in_parts_becomes_text(run: Run) -> None:
     async with run("openai") as running:
         response = await ask(running, "openai", "mock/reasoning", stream=True)

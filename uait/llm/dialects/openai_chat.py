@@ -217,15 +217,20 @@ class ChatStream:
 
     def __init__(self, model: str, *, include_usage: bool) -> None:
         self._include_usage = include_usage
-        self._usage_passed = False
-        head = {
+        self._passed = self._usage_passed = False
+        head: dict[str, Any] = {
             "id": f"chatcmpl-{new_id()}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": model,
         }
-        if include_usage:
+        self._begin(head)
+
+    def _begin(self, head: dict[str, Any]) -> None:
+        """Say of every event from here on what is the same in all."""
+        if self._include_usage:
             head["usage"] = None
+        self._about = head
         self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
         self._text = self._head + b'{"index":0,"delta":{"content":'
 
@@ -237,6 +242,9 @@ class ChatStream:
         """The events of one step; b"" where it says nothing."""
         if chunk.raw is not None:
             self._usage_passed = self._usage_passed or chunk.usage is not None
+            if not self._passed and chunk.raw:
+                self._passed = True
+                self._go_on_from(chunk.raw)
             return chunk.raw
         if chunk.text and not (chunk.tool_calls or chunk.finish or chunk.reasoning or chunk.refusal or chunk.logprobs):
             return self._text + orjson.dumps(chunk.text) + b'},"logprobs":null,"finish_reason":null}]}\n\n'
@@ -256,6 +264,13 @@ class ChatStream:
             ]
         events = self._event(delta, chunk.logprobs) if delta or chunk.logprobs else b""
         return events + self._event({}, finish=chunk.finish) if chunk.finish else events
+
+    def _go_on_from(self, event: bytes) -> None:
+        """What the provider leaves out at the end is ours to say, as of the same answer."""
+        lines = (line.removeprefix(b"data: ") for line in event.split(b"\n") if line.startswith(b"data: "))
+        theirs = orjson.loads(b"".join(lines))
+        told = {key: theirs[key] for key in ("id", "created", "model") if key in theirs}
+        self._begin({**self._about, **told})
 
     def end(self, usage: Usage) -> bytes:
         """The last events."""
