@@ -248,6 +248,28 @@ async def test_compression_keeps_no_context(serve: Serve, echo: Echo) -> None:
             assert await deflated(wire) == (TEXT, text)
 
 
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("control", [PING, PONG])
+async def test_a_compressed_message_stays_whole_around_control_frames(
+    serve: Serve, echo: Echo, opcode: int, control: int
+) -> None:
+    async with serve(echo) as running, running.dial() as wire:
+        await wire.open_websocket("/ws", "Sec-WebSocket-Extensions: permessage-deflate")
+        for payload in (b"first, and longer than its fragments " * 20, b"second"):
+            squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+            data = (squeeze.compress(payload) + squeeze.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            await wire.send(
+                frame(opcode, data[:5], fin=False, rsv=4),
+                frame(control, b"still there?"),
+                frame(CONTINUATION, data[5:]),
+            )
+            if control == PING:
+                assert await wire.frame() == (PONG, b"still there?")
+            assert await deflated(wire) == (opcode, payload)
+        await wire.send(frame(control, b"x", rsv=4))
+        assert await wire.close_code() == 1002
+
+
 @pytest.mark.parametrize(("bits", "compression"), [("abc", True), ("15", False)], ids=["wrong", "not wanted"])
 async def test_an_offer_of_compression_that_is_not_taken_is_no_compression(
     serve: Serve, echo: Echo, bits: str, compression: bool

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import attrs
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
-from wsproto.frame_protocol import CloseReason
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 _INFLATED_AT_ONCE = 4096
 _BITS = r"(?:9|1[0-5])"
@@ -59,6 +60,8 @@ class Messages:
 
     def __init__(self, connection: Connection, *, max_message: int, compressed: bool) -> None:
         self._connection = connection
+        frames: Any = connection._proto
+        frames._frame_decoder.extensions = [_ForDataFrames(each) for each in frames._frame_decoder.extensions]
         self._max_message = max_message
         # In small pieces where it may be compressed, for each inflates to a thousand times its size before it can be counted.
         self._step = _INFLATED_AT_ONCE if compressed else 0
@@ -122,6 +125,28 @@ class Messages:
         if self._connection.state is ConnectionState.OPEN:
             reply = self._connection.send(CloseConnection(code=code, reason=reason))
         return Ended(code, reason, reply)
+
+
+class _ForDataFrames:
+    """Keeps control frames from an extension. wsproto's compression takes a ping between the fragments of a message (RFC 6455 section 5.4) for the message's end, and what follows for uncompressed."""
+
+    def __init__(self, inner: Extension) -> None:
+        self._inner = inner
+        self._control = False
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        self._control = opcode.iscontrol()
+        if self._control:
+            return RsvBits(False, False, False)
+        return self._inner.frame_inbound_header(proto, opcode, rsv, payload_length)
+
+    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
+        return data if self._control else self._inner.frame_inbound_payload_data(proto, data)
+
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
+        return None if self._control else self._inner.frame_inbound_complete(proto, fin)
 
 
 def without_context_takeover(offers: Iterable[str]) -> list[str]:
