@@ -124,6 +124,23 @@ async def test_unsubscribing_says_where_to_go_on(hubs):
         assert heard(ada) == ["one", "two"]
 
 
+async def test_nothing_is_replayed_after_the_unsubscribing(hubs):
+    async with hubs() as connect:
+        bob = await connect("bob", general=False)
+        start = (await subscribe(bob))["position"]
+        for number in range(5):
+            await say(bob, str(number))
+        for _ in range(20):  # what is begun for a client begins in any order
+            ada = await connect("ada", general=False)
+            ada.say(type="subscribe", id="s", room="tea")
+            ada.say(type="subscribe", id="again", room="tea", since=start)
+            ada.say(type="unsubscribe", id="u", room="tea")
+            await wait_all_tasks_blocked()
+            assert ada.sent[-1]["type"] == "unsubscribed"
+            ada.leave()
+            await ada.over.wait()
+
+
 async def test_more_is_replayed_than_may_wait(hubs):
     async with hubs(queue=8, queue_bytes=1024, history=1000) as connect:
         bob, ada = await connect("bob"), await connect("ada")

@@ -43,7 +43,7 @@ class Line(Protocol):
         ...
 
     async def send(self, payload: bytes) -> None:
-        """The same, and wait until what was before it is on its way."""
+        """The same, and wait until what was before it is on its way. Where the task is cancelled already, it does not go out."""
         ...
 
 
@@ -68,6 +68,7 @@ class NativeLine:
         self.outlet.push(text_frame(payload))
 
     async def send(self, payload: bytes) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # the server writes before it looks
         await self._send(payload.decode())
 
 
@@ -100,6 +101,7 @@ class QueuedLine:
         await trio.lowlevel.checkpoint_if_cancelled()
         while self._waiting:
             await self._emptied.park()
+            await trio.lowlevel.checkpoint_if_cancelled()  # what cancelled it may have come after what woke it up
         self.push(payload)
 
     async def write(self, send: Send) -> None:

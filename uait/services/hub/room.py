@@ -336,6 +336,8 @@ class Room:
     @contextmanager
     def _work_for(self, membership: Membership) -> Iterator[None]:
         with self.task(), trio.CancelScope() as scope:
+            if self.members.get(membership.client_id) is not membership:
+                scope.cancel(reason="it had left the room before this began")
             membership.work = (*membership.work, scope)
             try:
                 yield
