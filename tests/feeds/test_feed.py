@@ -222,6 +222,23 @@ async def test_a_slow_reader_is_cut_off_and_can_come_back():
         assert await take(again, 4) == [2, 3, 4, 5]
 
 
+async def test_who_is_told_of_slowness_may_leave_come_back_and_have_others_leave():
+    feed = Feed("test")
+    slow, patient = feed.read(queue=1, on_slow=lambda: told()), [feed.read() for _ in range(5)]
+    came_back = []
+
+    def told():
+        slow.close()
+        patient.pop().close()
+        came_back.append(feed.read(after=slow.offset))
+
+    for number in range(1, 4):
+        assert feed.append(number) == number
+    for reader in [*patient, *came_back]:
+        assert await take(reader, 3) == [1, 2, 3]
+    assert (len(patient), len(came_back), feed.readers) == (4, 1, 5)
+
+
 async def test_events_to_replay_do_not_count_as_slowness():
     feed = filled(100)
     with feed.read(after=0, queue=3) as reader:

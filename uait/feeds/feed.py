@@ -133,6 +133,8 @@ class Feed:
             self._readers.discard(reader)
         if self._on_append is not None:
             self._on_append(event)
+        for reader in slow:
+            reader.tell_slow()
         return event.offset
 
     def restore(

@@ -162,7 +162,7 @@ class FeedReader:
             self.offer(event)
 
     def offer(self, event: FeedEvent) -> bool:
-        """The feed's part: put `event` in line. False when the reader is cut off instead."""
+        """The feed's part: put `event` in line. False when the reader is cut off instead; `tell_slow` is to follow."""
         waiting = self._waiting
         slot: object = event.offset
         if self._policy == "coalesce" and event.key is not None:
@@ -178,14 +178,17 @@ class FeedReader:
                 self._slow = True
                 self._forget()
                 self.wake()
-                if self._on_slow is not None:
-                    self._on_slow()
                 return False
             self._bytes -= waiting.popitem(last=False)[1].weight
         waiting[slot] = event
         self._bytes += event.weight
         self.wake()
         return True
+
+    def tell_slow(self) -> None:
+        """The feed's part: say that the reader is cut off. Whoever hears it may close and open readers."""
+        if self._on_slow is not None:
+            self._on_slow()
 
     def wake(self) -> None:
         """The feed's part: let the task that waits look again."""
