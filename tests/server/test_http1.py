@@ -276,6 +276,9 @@ async def test_too_large_a_body_is_413_when_the_app_goes_on_reading(serve: Serve
             answer = await wire.answer()
             assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
             assert await wire.rest() == b""
+        assert echo.ended[-1] == "/count cancelled"
+        async with running.dial() as wire:  # though the app would be given all of it at once
+            assert (await wire.ask("/count", method="POST", body=b"x" * 1001)).status == 413
     assert echo.ended[-1] == "/count cancelled"
 
 

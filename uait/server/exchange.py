@@ -112,8 +112,9 @@ class Exchange:
                 await connection.breathe()  # first: what a cancelled task had taken would be lost
                 body, request.body = bytes(request.body), bytearray()
                 self._taken += len(body)
-                self._told = request.whole
-                return {"type": "http.request", "body": body, "more_body": not request.whole}
+                # What is over the limit must not look like a whole body to an app that does not count.
+                self._told = request.whole and self._taken <= connection.site.limits.body_bytes
+                return {"type": "http.request", "body": body, "more_body": not self._told}
             if request.whole:
                 if self._over is None:
                     self._over = trio.Event()

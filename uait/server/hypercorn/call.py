@@ -118,6 +118,8 @@ class Call:
         if message["type"] == "http.request":
             self._taken += len(message["body"])
             message["body"] = bytes(message["body"])
+            if self._taken > self._site.limits.body_bytes:
+                message["more_body"] = True  # what is over the limit must not look like a whole body
         return message
 
     async def _body_too_large(self) -> None:
