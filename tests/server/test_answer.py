@@ -46,6 +46,23 @@ def test_framing_and_the_connections_end_are_not_the_apps_to_write() -> None:
     assert made.last
 
 
+@pytest.mark.parametrize(
+    ("value", "last", "fields"),
+    [
+        (b"keep-alive", False, []),
+        (b"keep-alive", True, [b"close"]),
+        (b"Close, X-Own", False, [b"X-Own", b"close"]),
+        (b"Keep-Alive, X-Own", False, [b"X-Own"]),
+        (b"X-Own", True, [b"X-Own", b"close"]),
+    ],
+)
+def test_whether_the_connection_goes_on_is_said_once(value: bytes, last: bool, fields: list[bytes]) -> None:
+    made = make_head(200, [(b"Connection", value)], method="GET", version="1.1", last=last)
+    lines = made.data.split(b"\r\n")
+    assert [line.split(b": ")[1] for line in lines if line.lower().startswith(b"connection:")] == fields
+    assert made.last == (b"close" in fields)
+
+
 def test_the_apps_own_date_is_kept() -> None:
     assert head((b"Date", b"then")).data.count(b"\r\n") == head().data.count(b"\r\n")
 

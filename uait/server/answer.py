@@ -104,9 +104,11 @@ def make_head(
                 dated = True
             elif kind is _CODING:
                 continue
-            elif kind is _CONNECTION and value.strip().lower() == b"close":
-                last = True
-                continue
+            elif kind is _CONNECTION:
+                ends, value = _read_connection(value)
+                last = last or ends
+                if not value:
+                    continue
         fields += (name, b": ", value, b"\r\n")
         lines += 1
     framing = _BY_LENGTH
@@ -177,6 +179,13 @@ def _learn(name: bytes) -> _Kind:
     if len(_kinds) < _MOST_NAMES:
         _kinds[name] = kind
     return kind
+
+
+def _read_connection(value: bytes) -> tuple[bool, bytes]:
+    """Whether an app's `Connection` ends the connection, and what else it says. Whether it goes on is ours to write: of a "keep-alive" of the app's and our "close" some clients heed the first only."""
+    options = [option.strip() for option in value.split(b",")]
+    kept = [option for option in options if option.lower() not in (b"", b"close", b"keep-alive")]
+    return b"close" in map(bytes.lower, options), b", ".join(kept)
 
 
 def _check_length(value: bytes, before: int) -> None:
