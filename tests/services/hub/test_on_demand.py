@@ -83,6 +83,46 @@ async def test_where_it_cannot_be_made_whoever_needs_it_is_told_and_may_try_agai
         await insert(database)
 
 
+async def test_whoever_needs_it_first_may_go_at_the_last_moment(opened):
+    there, go_on = trio.Event(), trio.Event()
+
+    @asynccontextmanager
+    async def takes_its_time():
+        async with opened() as database:
+            there.set()
+            with trio.CancelScope(shield=True):  # as a thread does that is done just when nobody waits any more
+                await go_on.wait()
+            yield database
+
+    async with open_on_demand(opened.path, takes_its_time, LOG) as database, trio.open_nursery() as nursery:
+        first = trio.CancelScope()
+
+        @nursery.start_soon
+        async def need_it():
+            with first:
+                await insert(database)
+
+        await there.wait()
+        first.cancel(reason="the test's")
+        go_on.set()
+        await insert(database)
+    assert (opened.begun, opened.ended) == (2, 1)
+
+
+async def test_whoever_opens_it_when_it_is_closed_is_told_so(opened):
+    async with open_on_demand(opened.path, opened, LOG) as database:
+
+        @asynccontextmanager
+        async def closing():
+            async with opened() as found:
+                database.close()
+                yield found
+
+        database._open_it = closing
+        with pytest.raises(DatabaseClosed):
+            await insert(database)
+
+
 async def test_whoever_needs_it_first_may_go(opened):
     async with open_on_demand(opened.path, opened, LOG) as database:
         with trio.CancelScope() as scope:

@@ -64,7 +64,8 @@ class DatabaseOnDemand:
                     except DatabaseUnusable as error:
                         self._log.error("what is to be kept cannot be: %s", error)
                         raise Unavailable("What is to be kept cannot be stored.", code="DATABASE_UNUSABLE") from error
-        assert self._database is not None
+                    if self._database is None:  # closed again, by a service that stops
+                        raise DatabaseClosed
         return self._database
 
     async def open_now(self) -> None:
@@ -75,9 +76,14 @@ class DatabaseOnDemand:
         await self._nursery.start(self._keep_open)
 
     async def _keep_open(self, task_status: trio.TaskStatus[None]) -> None:
-        async with self._open_it() as self._database:
-            task_status.started()
-            await self._closing.wait()
+        async with self._open_it() as database:
+            self._database = database
+            try:
+                task_status.started()
+                await self._closing.wait()
+            finally:
+                # Also where whoever needed it first was cancelled in the very moment: this task goes with them, and the next one is to open it again.
+                self._database = None
 
     def close(self) -> None:
         """Close it soon, and do not open it again."""
