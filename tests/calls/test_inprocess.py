@@ -215,6 +215,22 @@ async def test_a_body_that_fails_never_looks_complete(client_of, respond, way):
     assert seen == [(b"half", True), *(["http.disconnect"] if way == "request" else [])]
 
 
+async def test_a_body_whose_generator_was_cancelled_never_looks_complete(client_of, respond, autojump_clock):
+    async def body():
+        yield b"begun"
+        await trio.sleep(2)
+        yield b"and the rest"
+
+    async def app(scope, receive, send):
+        await receive()
+        with trio.move_on_after(1):
+            await receive()
+        await respond(send, 200, (await receive())["type"])
+
+    answer = await client_of(app).request("POST", "/", content=body())
+    assert answer.json() == "http.disconnect"
+
+
 async def test_what_is_no_exception_goes_through(client_of):
     async def app(scope, receive, send):
         raise KeyboardInterrupt

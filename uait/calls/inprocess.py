@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -85,6 +85,7 @@ class Exchange:
         self._body = aiter(content) if isinstance(content, AsyncIterable) else content or b""
         self._fault: Exception | None = None  # not the app's: it is cancelled for it
         self._error: Exception | None = None
+        self._cut = False
         self._complete = False
         self._started = trio.Event()
         self._answered = trio.Event()
@@ -162,7 +163,7 @@ class Exchange:
         if body is None:
             await self._answered.wait()
             return {"type": "http.disconnect"}
-        if self._fault is not None:
+        if self._fault is not None or self._cut:
             return await self._gone()
         if isinstance(body, bytes):
             self._body = None
@@ -172,6 +173,10 @@ class Exchange:
         except StopAsyncIteration:
             self._body = None
             return {"type": "http.request", "body": b"", "more_body": False}
+        except trio.Cancelled:
+            # An app that gives up waiting may ask again: a generator has ended by that, which must not look like the body's end.
+            self._cut = isinstance(body, AsyncGenerator)
+            raise
         except Exception as error:
             await self._end(error, "the request's body failed")
             return await self._gone()
