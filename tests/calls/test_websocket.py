@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import orjson
 import pytest
 import trio
+import trio.testing
 from trio.testing import memory_stream_pair
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -76,6 +79,24 @@ async def test_a_message_in_parts_arrives_whole(pair):
     received = [await websocket.receive() for _ in range(4)]
     assert received == ["grüße", b"\x00\xff", b"", ""]
     assert [type(message) for message in received] == [str, bytes, bytes, str]
+
+
+async def test_a_message_costs_no_more_than_its_bytes(pair):
+    websocket, server = pair
+    tracemalloc.start()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(websocket.receive)
+            await server.send(BytesMessage(b"", message_finished=False))
+            before = 0
+            for turn in range(6):
+                await server.stream.send_all(b"\x00\x00" * 3000)  # fragments, empty ones
+                await trio.testing.wait_all_tasks_blocked()
+                before = before if turn else tracemalloc.get_traced_memory()[0]
+            assert tracemalloc.get_traced_memory()[0] - before < 60_000
+            nursery.cancel_scope.cancel(reason="seen")
+    finally:
+        tracemalloc.stop()
 
 
 async def test_pings_are_answered_and_answers_to_ours_are_a_sign_of_life(pair, mock_clock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from io import BytesIO, StringIO
 from typing import Any
 
 import orjson
@@ -102,19 +103,22 @@ class WebSocket:
         raise self._closed
 
     async def _message(self) -> str | bytes:
-        # wsproto gives text in parts that are text, and the rest as bytearrays.
-        parts: list[Any] = []
+        # Not a list of its parts: of empty ones there may be any number.
+        message: Any = None
         size = 0
         while True:
             event = await self._next()
             if isinstance(event, (TextMessage, BytesMessage)):
-                parts.append(event.data)
+                if message is None:
+                    message = StringIO(newline="") if isinstance(event, TextMessage) else BytesIO()
+                message.write(event.data)
                 size += len(event.data)
                 if size > MESSAGE_BYTES:
                     await self.close(TOO_BIG, "the message is too large")
                     raise WebSocketClosed(TOO_BIG, "the message is too large")
                 if event.message_finished:
-                    return "".join(parts) if isinstance(event, TextMessage) else b"".join(parts)
+                    whole: str | bytes = message.getvalue()
+                    return whole
             elif isinstance(event, Ping):
                 await self._send(event.response())
             elif isinstance(event, CloseConnection):
