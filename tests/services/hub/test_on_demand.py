@@ -109,20 +109,6 @@ async def test_whoever_needs_it_first_may_go_at_the_last_moment(opened):
     assert (opened.begun, opened.ended) == (2, 1)
 
 
-async def test_whoever_opens_it_when_it_is_closed_is_told_so(opened):
-    async with open_on_demand(opened.path, opened, LOG) as database:
-
-        @asynccontextmanager
-        async def closing():
-            async with opened() as found:
-                database.close()
-                yield found
-
-        database._open_it = closing
-        with pytest.raises(DatabaseClosed):
-            await insert(database)
-
-
 async def test_whoever_needs_it_first_may_go(opened):
     async with open_on_demand(opened.path, opened, LOG) as database:
         with trio.CancelScope() as scope:
