@@ -303,3 +303,20 @@ async def test_mem0_clients_find_what_they_know(memories):
     await client.delete("/memories", params=zoe)
     assert (await client.get("/memories", params=zoe)).json()["results"] == []
     assert (await memories.list())["total"] == 1
+
+
+async def test_mem0_clients_are_told_of_metadata_that_is_too_large(memories):
+    stored = await memories.add("I like tea")
+    limit = 64 * 1024
+    fits, full = {"k": "x" * (limit - 100)}, {"k": "x" * (limit - len('{"k":""}'))}
+    said = {"messages": [{"role": "assistant", "content": "Noted"}]}
+    assert (await memories.ask("POST", "/memories", json=said | {"metadata": fits})).status_code == 200
+    for answer in (
+        await memories.ask("POST", "/memories", json={"messages": "I like tea", "metadata": {"k": "x" * limit}}),
+        # The role has no room beside it.
+        await memories.ask("POST", "/memories", json=said | {"metadata": full}),
+        await memories.ask("PUT", f"/memories/{stored['id']}", json={"metadata": {"k": "x" * limit}}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION_FAILED")
+        assert "metadata must be at most 65536 bytes" in answer.json()["detail"]
+    assert (await memories.list())["total"] == 2

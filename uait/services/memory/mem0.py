@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 from attrs import validators
 
-from uait.errors import APIError, Forbidden
+from uait.errors import APIError, Forbidden, Problem, ValidationFailed
 from uait.services.memory.filters import compile_filter
 from uait.services.memory.forget import Forgetter
 from uait.services.memory.indexing import digest
@@ -23,6 +23,7 @@ from uait.services.memory.model import (
     MemorySearch,
     NewMemory,
     content_validator,
+    small_metadata,
 )
 from uait.services.memory.search import Finder
 from uait.services.memory.store import MemoryStore
@@ -132,7 +133,7 @@ class UpdateRequest:
 
     text: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
     data: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = attrs.field(default=None, validator=small_metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -196,8 +197,8 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
             about = dict(given.metadata or {})
             if len(said) > 1 or each.role != "user":
                 about.setdefault("role", each.role)
-            new.append(
-                NewMemory(
+            try:
+                memory = NewMemory(
                     content=each.content,
                     type=given.memory_type or "general",
                     metadata=about,
@@ -206,7 +207,10 @@ def add_routes(app: App, store: MemoryStore, finder: Finder, forgetter: Forgette
                     expires_at=given.expiration_date,
                     source="mem0",
                 )
-            )
+            except ValueError as error:
+                # The fields are checked; only the metadata, with the role beside it, can be too large.
+                raise ValidationFailed([Problem("$.metadata", str(error))]) from None
+            new.append(memory)
         results: list[Result] = []
         with work.of(user):
             async for part in store.add_many(user, new):

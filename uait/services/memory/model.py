@@ -34,7 +34,8 @@ _scope: Any = validators.optional(identifier())
 _share: Any = validators.optional(validators.and_(validators.ge(0), validators.le(1)))
 
 
-def _small(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def small_metadata(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """A validator for metadata, also where there may be none."""
     if value and len(orjson.dumps(value)) > METADATA_BYTES:
         raise ValueError(f"{attribute.name} must be at most {METADATA_BYTES} bytes of JSON")
 
@@ -85,7 +86,7 @@ class NewMemory:
     content: str = attrs.field(validator=content_validator)
     type: str = attrs.field(default="general", validator=_type)
     tags: list[str] = attrs.field(factory=list, validator=_tags)
-    metadata: dict[str, Any] = attrs.field(factory=dict, validator=_small)
+    metadata: dict[str, Any] = attrs.field(factory=dict, validator=small_metadata)
     agent_id: str | None = attrs.field(default=None, validator=_scope)
     session_id: str | None = attrs.field(default=None, validator=_scope)
     run_id: str | None = attrs.field(default=None, validator=_scope)
@@ -126,7 +127,7 @@ class MemoryChange:
     content: str | None = attrs.field(default=None, validator=validators.optional(content_validator))
     type: str | None = attrs.field(default=None, validator=validators.optional(_type))
     tags: list[str] | None = attrs.field(default=None, validator=validators.optional(_tags))
-    metadata: dict[str, Any] | None = attrs.field(default=None, validator=_small)
+    metadata: dict[str, Any] | None = attrs.field(default=None, validator=small_metadata)
     importance: float | None = attrs.field(default=None, validator=_share)
     occurred_at: datetime | None = None
     valid_from: datetime | None = None
