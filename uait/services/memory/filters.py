@@ -140,12 +140,12 @@ def _test(column: str, operator: str, operand: Any, where: str, timed: bool) -> 
             scalar = _scalar(operand, where, timed)
             # SQLite sorts every text behind every number; a range of numbers is one of numbers only.
             kind = "'text'" if isinstance(scalar, str) else "'integer', 'real'"
-            if column.startswith("json_extract"):
-                return (
-                    f"EXISTS (SELECT 1 FROM (SELECT {column} AS v) WHERE typeof(v) IN ({kind}) AND v {_COMPARE[operator]} ?)",
-                    [scalar],
-                )
-            return f"{column} {_COMPARE[operator]} ?", [scalar]
+            if timed:
+                return f"{column} {_COMPARE[operator]} ?", [scalar]
+            return (
+                f"EXISTS (SELECT 1 FROM (SELECT {column} AS v) WHERE typeof(v) IN ({kind}) AND v {_COMPARE[operator]} ?)",
+                [scalar],
+            )
         case "contains" | "icontains":
             if not isinstance(operand, str | int | float) or isinstance(operand, bool):
                 raise _wrong(where, "must be a text or a number")
