@@ -320,3 +320,24 @@ async def test_mem0_clients_are_told_of_metadata_that_is_too_large(memories):
         assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION_FAILED")
         assert "metadata must be at most 65536 bytes" in answer.json()["detail"]
     assert (await memories.list())["total"] == 2
+
+
+async def test_what_is_not_there_stands_beside_nothing(memories):
+    for number, content in enumerate(("far", "near", "The question about apples", "next")):
+        told = await memories.add(content, session_id="s", metadata={"turn": number})
+        if content == "near":
+            near = told
+    before = told["created_at"]
+    await memories.add("later", session_id="s", metadata={"turn": 2})
+
+    async def assembled(**more) -> list[str]:
+        given = {"query": "apples", "limit": 1, **more}
+        answer = (await memories.ask("POST", "/context/assemble", json=given)).json()
+        return [each["memory"]["content"] for each in answer["memories"]]
+
+    assert await assembled() == ["near", "The question about apples", "later"]
+    await memories.ask("POST", f"/memory/{near['id']}/invalidate")
+    assert await assembled() == ["far", "The question about apples", "later"]
+    # As of a moment: what was there then, as it was then.
+    await memories.ask("PATCH", f"/memory/{near['id']}", json={"content": "changed"})
+    assert await assembled(as_of=before) == ["near", "The question about apples", "next"]

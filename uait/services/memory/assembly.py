@@ -11,10 +11,12 @@ from attrs import validators
 
 from uait.llm.messages import estimate_tokens
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.filters import THERE, moment_asked
+from uait.services.memory.history import as_it_was
 from uait.services.memory.model import QUERY_CHARACTERS, ConversationContext, Memory, MemorySearch
 from uait.services.memory.rows import memory_by_seq, seq_of
 from uait.services.memory.search import Finder
-from uait.storage import Database
+from uait.storage import Database, utc_now
 from uait.web import identifier
 
 
@@ -25,7 +27,7 @@ class AssembleRequest(MemorySearch):
     Attributes:
         conversation_id: whose context comes first; without a query its summary is what is asked. Without both, the newest memories are taken.
         token_budget: about how many tokens the text may have.
-        neighbours: how many memories before and after each found one, in its session, go with it.
+        neighbours: how many memories before and after each found one, in its session, go with it; only those that are there at the time asked for.
     """
 
     conversation_id: str | None = attrs.field(default=None, validator=validators.optional(identifier()))
@@ -90,32 +92,48 @@ class Assembler:
         given = [(memory, "context") for memory in (context.memories if context else ())]
         wanted = list({memory.id: (memory, why) for memory, why in [*((m, "match") for m in found), *given]}.values())
         wanted.sort(key=lambda each: each[1] != "context")
-        pieces = await self._database.read(lambda connection: _pieces(connection, user_id, wanted, request.neighbours))
+        moment = moment_asked(request, utc_now())
+        pieces = await self._database.read(
+            lambda connection: _pieces(
+                connection, user_id, wanted, request.neighbours, moment, as_of=request.as_of is not None
+            )
+        )
         return _fit(context.summary if context else "", pieces, request.token_budget)
 
 
 def _pieces(
-    connection: apsw.Connection, user_id: str, wanted: list[tuple[Memory, str]], neighbours: int
+    connection: apsw.Connection,
+    user_id: str,
+    wanted: list[tuple[Memory, str]],
+    neighbours: int,
+    moment: str,
+    *,
+    as_of: bool,
 ) -> list[list[_Piece]]:
-    """For each wanted memory itself, then those around it, the nearest first."""
+    """For each wanted memory itself, then those around it that are there at `moment`, the nearest first."""
+    demands, values = THERE, [moment] * 3
+    if as_of:
+        demands, values = f"{THERE} AND m.created_at <= ?", [moment] * 4
     found: list[list[_Piece]] = []
     for memory, why in wanted:
         seq = seq_of(connection, user_id, memory.id)
         rows: list[Any] = connection.execute(
             "SELECT session, moment, place FROM memory_words WHERE seq = ?", (seq,)
         ).fetchall()
-        session, moment, place = rows[0]
-        group = [_Piece(seq, session, moment, place, why, memory)]
+        session, when, place = rows[0]
+        group = [_Piece(seq, session, when, place, why, memory)]
         if session and neighbours:
             for sign, order in (("<", "DESC"), (">", "ASC")):
                 beside: list[Any] = connection.execute(
-                    f"SELECT seq, session, moment, place FROM memory_words WHERE session = ? AND (moment, place, seq) {sign} (?, ?, ?) "
-                    f"ORDER BY moment {order}, place {order}, seq {order} LIMIT ?",
-                    (session, moment, place, seq, neighbours),
+                    "SELECT w.seq, w.session, w.moment, w.place FROM memory_words AS w CROSS JOIN memory AS m ON m.seq = w.seq "
+                    f"WHERE w.session = ? AND w.session != 0 AND (w.moment, w.place, w.seq) {sign} (?, ?, ?) AND {demands} "
+                    f"ORDER BY w.moment {order}, w.place {order}, w.seq {order} LIMIT ?",
+                    (session, when, place, seq, *values, neighbours),
                 ).fetchall()
                 for row in beside:
                     other = memory_by_seq(connection, user_id, row[0])
                     if other is not None:
+                        other = as_it_was(connection, other, moment) if as_of else other
                         group.append(_Piece(row[0], row[1], row[2], row[3], "neighbour", other))
         found.append(group)
     return found
