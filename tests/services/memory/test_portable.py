@@ -8,12 +8,17 @@ import pytest
 from quart import Response, request
 
 from uait import Context, service
+from uait.services.memory.assembly import Assembler, AssembleRequest
 from uait.services.memory.contexts import ContextStore
+from uait.services.memory.forget import Forgetter
 from uait.services.memory.model import NewContext, NewMemory
 from uait.services.memory.portable import Export
 from uait.services.memory.schema import MIGRATIONS
+from uait.services.memory.search import Finder
 from uait.services.memory.service import memory
 from uait.services.memory.store import MemoryStore
+from uait.services.memory.watch import Changes
+from uait.services.memory.work import Work
 from uait.storage import open_database
 
 
@@ -341,3 +346,20 @@ async def test_what_is_not_there_stands_beside_nothing(memories):
     # As of a moment: what was there then, as it was then.
     await memories.ask("PATCH", f"/memory/{near['id']}", json={"content": "changed"})
     assert await assembled(as_of=before) == ["near", "The question about apples", "next"]
+
+
+async def test_what_is_deleted_while_a_context_is_put_together_is_left_out(tmp_path):
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
+        store, contexts = MemoryStore(database), ContextStore(database)
+        for content in ("green apples", "red apples"):
+            kept = await store.add("ann", NewMemory(content=content))
+
+        class Deletes(Finder):
+            async def search(self, user_id, query):
+                found = await super().search(user_id, query)
+                await Forgetter(database, Changes(), Work()).one(user_id, kept.id)
+                return found
+
+        put = await Assembler(database, Deletes(database), contexts).assemble("ann", AssembleRequest(query="apples"))
+        assert [each.memory.content for each in put.memories] == ["green apples"]
+        assert put.left_out == 0

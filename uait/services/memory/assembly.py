@@ -14,7 +14,7 @@ from uait.services.memory.contexts import ContextStore
 from uait.services.memory.filters import THERE, moment_asked
 from uait.services.memory.history import as_it_was
 from uait.services.memory.model import QUERY_CHARACTERS, ConversationContext, Memory, MemorySearch
-from uait.services.memory.rows import memory_by_seq, seq_of
+from uait.services.memory.rows import memory_by_seq
 from uait.services.memory.search import Finder
 from uait.storage import Database, utc_now
 from uait.web import identifier
@@ -116,11 +116,14 @@ def _pieces(
         demands, values = f"{THERE} AND m.created_at <= ?", [moment] * 4
     found: list[list[_Piece]] = []
     for memory, why in wanted:
-        seq = seq_of(connection, user_id, memory.id)
         rows: list[Any] = connection.execute(
-            "SELECT session, moment, place FROM memory_words WHERE seq = ?", (seq,)
+            "SELECT w.seq, w.session, w.moment, w.place FROM memory AS m JOIN memory_words AS w ON w.seq = m.seq "
+            "WHERE m.user_id = ? AND m.id = ?",
+            (user_id, memory.id),
         ).fetchall()
-        session, when, place = rows[0]
+        if not rows:
+            continue  # it was deleted since it was found
+        seq, session, when, place = rows[0]
         group = [_Piece(seq, session, when, place, why, memory)]
         if session and neighbours:
             for sign, order in (("<", "DESC"), (">", "ASC")):
