@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 import trio
 
 from uait.calls.transport import TrioTransport
@@ -220,3 +221,10 @@ async def test_changes_can_be_watched_from_where_one_was(run_service_live):
             assert '"event":"delete"' in told[1]
             await client.delete("/memory", params={"all": "true"})
             assert '"recovered":false' in (await events(client, 1, **{"Last-Event-ID": position}))[2]
+
+
+@pytest.mark.parametrize("question", ["what is in december", "what is in the winter"])
+async def test_the_last_year_that_there_is_can_be_stored_and_asked_for(memories, question):
+    await memories.add("the dragon sleeps", occurred_at="2022-12-15T00:00:00Z")
+    await memories.add("the end of it all", occurred_at="9999-12-15T00:00:00Z")
+    assert (await memories.ask("GET", "/memory", params={"query": question})).status_code == 200

@@ -252,7 +252,8 @@ def in_spans(connection: apsw.Connection, scope: Scope, spans: Sequence[Span]) -
 def _stretches(span: Span, first: int, last: int) -> list[tuple[int, int]]:
     if not span.yearless:
         return [(int(span.start.timestamp()), int(span.end.timestamp()))]
-    years = range(datetime.fromtimestamp(first, UTC).year, datetime.fromtimestamp(last, UTC).year + 1)
+    # A span of the last year that there is would end after it.
+    years = range(datetime.fromtimestamp(first, UTC).year, min(datetime.fromtimestamp(last, UTC).year, 9998) + 1)
     length = span.end - span.start
     found = []
     for year in list(years)[-10:]:
