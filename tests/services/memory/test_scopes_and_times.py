@@ -228,3 +228,12 @@ async def test_the_last_year_that_there_is_can_be_stored_and_asked_for(memories,
     await memories.add("the dragon sleeps", occurred_at="2022-12-15T00:00:00Z")
     await memories.add("the end of it all", occurred_at="9999-12-15T00:00:00Z")
     assert (await memories.ask("GET", "/memory", params={"query": question})).status_code == 200
+
+
+async def test_the_very_same_is_found_among_many_that_are_nearly_it(memories):
+    said = [{"content": "the same", "importance": number / 20} for number in range(12)]
+    first = [await memories.store(**each) for each in said]
+    again = [await memories.store(**each) for each in said]
+    assert [(each["id"], each["deduped"]) for each in again] == [(each["id"], True) for each in first]
+    batch = (await memories.ask("POST", "/memory/batch", json={"memories": said})).json()
+    assert (batch["added"], batch["deduped"]) == (0, 12)

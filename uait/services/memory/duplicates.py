@@ -28,19 +28,15 @@ def find_same(connection: apsw.Connection, user_id: str, prepared: Prepared) -> 
     rows = fetch(
         connection,
         f"SELECT {COLUMNS} FROM memory WHERE user_id = ? AND digest = ? AND (expires_at IS NULL OR expires_at > ?) "
-        "AND (valid_until IS NULL OR valid_until > ?) LIMIT 8",
-        (user_id, prepared.digest, prepared.memory.updated_at, prepared.memory.updated_at),
-    )
-    new = prepared.memory
-    for row in rows:
-        memory = memory_of(row)
+        "AND (valid_until IS NULL OR valid_until > ?) "
         # What is said of it may be new although it is the same: then it is none.
-        if _said_of(memory) == _said_of(new):
-            return memory
-    return None
+        "AND importance IS ? AND valid_from IS ? AND valid_until IS ? AND expires_at IS ? LIMIT 1",
+        (user_id, prepared.digest, prepared.memory.updated_at, prepared.memory.updated_at, *_said_of(prepared.memory)),
+    )
+    return memory_of(rows[0]) if rows else None
 
 
-def _said_of(memory: Memory) -> tuple[Hashable, ...]:
+def _said_of(memory: Memory) -> tuple[float | str | None, ...]:
     return memory.importance, memory.valid_from, memory.valid_until, memory.expires_at
 
 
