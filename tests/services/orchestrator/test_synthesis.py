@@ -35,4 +35,7 @@ def test_a_stand_in_with_answers_of_its_own_does_no_harm():
     odd = Outcome(name="chat", status=Status.COMPLETED, result=["not", "chat's"])
 
     assert synthesise([odd]) == "It answered."
+    for services in ([], None, [{"name": "chat"}]):
+        listed = Outcome(name="discovery", status=Status.COMPLETED, result={"services": services})
+        assert synthesise([CHAT, listed]) == "chat: Hi!\ndiscovery: It answered."
     assert synthesise([Outcome(name="plain", status=Status.DESCRIBED, result=5, error="what it is")]) == "what it is"

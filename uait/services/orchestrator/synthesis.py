@@ -28,6 +28,6 @@ def _tell(outcome: Outcome) -> str:
         return str(about or outcome.error)
     try:
         return adapter(outcome.name).tell(outcome.result)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         # Another service may stand in under this name, with answers of its own.
         return "It answered."
