@@ -342,6 +342,25 @@ async def test_results_are_streamed_as_they_come(run_service):
     assert set(told[4][1]["data"]["services"]) == {"chat", "memory", "nonsense"}
 
 
+async def test_a_stream_that_fails_ends_with_the_error_body_of_all_other_failures(run_service):
+    async with run_service(orchestrator, memory=broken_memory) as client:
+        asked = {"userRequest": "x", "services": ["memory"]}
+        named = {"X-Request-ID": "me", "Accept": "text/event-stream"}
+        streamed = await client.post("/orchestrate", json=asked, headers=named)
+        plain = await client.post("/orchestrate", json=asked, headers={"X-Request-ID": "me"})
+    *_, last = streamed.text.strip().split("\n\n")
+    assert last.startswith("event: error\ndata: ")
+    told, body = orjson.loads(last.partition("data: ")[2]), plain.json()
+    assert (told["success"], told["error"]["code"], told["metadata"]["requestId"]) == (
+        False,
+        "ALL_SERVICES_FAILED",
+        "me",
+    )
+    for each in (told, body):
+        del each["metadata"]["timestamp"]
+    assert told == body
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_when_the_client_leaves_everything_behind_stops(run_service_live, accept):
     hanging = Hanging()

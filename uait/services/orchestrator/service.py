@@ -10,6 +10,7 @@ from typing import Any
 
 from quart import Response
 
+from uait.calls.context import current_call
 from uait.errors import APIError, BadRequest, InvalidJSON
 from uait.kernel.service import Context, service
 from uait.server.asgi import ASGIApp
@@ -24,6 +25,7 @@ from uait.services.orchestrator.model import (
 )
 from uait.storage.ids import utc_now
 from uait.web import Event, accepts, describe, event_stream, json_body, structure
+from uait.web.sse import encode
 
 BASE = "/api/v1"
 
@@ -79,7 +81,13 @@ def _stream(conductor: Conductor, asked: OrchestrateRequest) -> Response:
         answer = await conductor.run(asked, tell=lambda event, data: send(Event(data, event=event)))
         await send(Event(answer, event="done"))
 
-    return event_stream(produce)
+    call = current_call()
+    request_id = call.request_id if call is not None else ""
+
+    def last_words(error: APIError) -> bytes:
+        return encode(Event(_error_body(error, request_id), event="error"))
+
+    return event_stream(produce, farewell=last_words)
 
 
 def _error_body(error: APIError, request_id: str) -> dict[str, Any]:
