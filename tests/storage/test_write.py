@@ -237,6 +237,29 @@ async def test_the_log_can_be_emptied_between_writes(database, tmp_path):
     assert await database.fetch_one("SELECT count(*) FROM secret") == (1,)
 
 
+async def test_writes_do_not_stand_still_while_a_long_read_keeps_the_log(database):
+    free = threading.Event()
+    reading = threading.Event()
+
+    def read(connection):
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        reading.set()
+        assert free.wait(30)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.read, read)
+        assert await trio.to_thread.run_sync(reading.wait, 30)
+        await database.write(insert("a"))
+        try:
+            with trio.fail_after(4):
+                assert not await database.empty_log()
+                await database.write(insert("b"))
+        finally:
+            free.set()
+    assert await database.empty_log()
+    assert await texts(database) == ["a", "b"]
+
+
 async def test_the_log_is_emptied_although_somebody_writes_all_the_time(database, gate):
     """In its turn: what comes after it waits for it."""
     done = []

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from uait.storage.backup import copy_database
-from uait.storage.connection import configure_writer, make_private, open_connection
+from uait.storage.connection import BUSY_TIMEOUT, configure_writer, make_private, open_connection
 from uait.storage.errors import DatabaseUnusable, unusable
 from uait.storage.migrations import Migration, migrate
 from uait.storage.readers import Readers
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 QUEUE = 4096
 """Most reads, and most writes, that may wait for one database."""
+
+LOG_PATIENCE = 0.25
+"""Seconds that emptying the log waits for readers, and all writes with it."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,11 +123,16 @@ class Database:
         """Write the write-ahead log into the file and cut it to nothing, so that what was deleted is in neither (it is overwritten when it is deleted). Writes that wait have their turn first.
 
         Returns:
-            False when somebody has been reading an older state all the while; then some of the log is still there.
+            False when somebody has been reading an older state all the while, a quarter of a second; then some of the log is still there.
         """
 
         def empty(connection: apsw.Connection) -> bool:
-            rows: list[Any] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            # No write goes on while it waits for readers, and a backup reads for as long as it takes.
+            connection.set_busy_timeout(round(LOG_PATIENCE * 1000))
+            try:
+                rows: list[Any] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.set_busy_timeout(round(BUSY_TIMEOUT * 1000))
             return not rows[0][0]
 
         return await self._writer.alone(empty)
