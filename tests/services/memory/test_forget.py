@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import apsw
@@ -18,7 +19,7 @@ from uait.services.memory.service import memory
 from uait.services.memory.store import MemoryStore
 from uait.services.memory.watch import Changes
 from uait.services.memory.work import Forgotten, Work
-from uait.storage import open_database
+from uait.storage import DatabaseBusy, open_database
 
 SECRETS = ("xyzzyplugh", "quuxtagword", "frobnicate", "grault", "waldometa", "garplysource", "pluggedsession")
 
@@ -122,6 +123,48 @@ async def test_one_is_gone_from_the_files_soon_after(memories, tmp_path, monkeyp
     with trio.fail_after(20):
         while b"xyzzyplugh" in files(tmp_path):
             await trio.sleep(0.01)
+
+
+async def test_one_is_gone_from_the_files_also_where_the_log_could_not_be_emptied_at_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(forget, "ERASE", 0.01)
+    reading, free = threading.Event(), threading.Event()
+    tried: list[bool | DatabaseBusy] = []
+
+    def read(connection):
+        connection.execute("SELECT count(*) FROM memory").fetchall()
+        reading.set()
+        assert free.wait(30)
+
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database, trio.open_nursery() as nursery:
+        empty_log = database.empty_log
+
+        async def watched():
+            if not tried:
+                tried.append(DatabaseBusy())
+                raise tried[0]
+            tried.append(await empty_log())
+            return tried[-1]
+
+        monkeypatch.setattr(database, "empty_log", watched)
+        forgetter = Forgetter(database, Changes(), Work())
+        told = await MemoryStore(database).add("ann", NewMemory(content="the password is xyzzyplugh"))
+        nursery.start_soon(forgetter.run)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(database.read, read)
+            assert await trio.to_thread.run_sync(reading.wait, 30)
+            await forgetter.one("ann", told.id)
+            try:
+                with trio.fail_after(20):
+                    while len(tried) < 2:
+                        await trio.sleep(0.01)
+            finally:
+                free.set()
+        with trio.fail_after(20):
+            while tried[-1] is not True:
+                await trio.sleep(0.01)
+        assert (tmp_path / "memory.sqlite3-wal").read_bytes() == b""
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert tried[1] is False
 
 
 async def test_what_is_under_way_is_ended_first_and_nothing_comes_behind(memories):

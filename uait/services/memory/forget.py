@@ -182,14 +182,19 @@ class Forgetter:
         """Delete what expires, and empty the log after deletions, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
+            pause = ERASE
             while True:
                 await self._to_erase.wait()
-                await trio.sleep(ERASE)
+                await trio.sleep(pause)
                 self._to_erase = trio.Event()
                 try:
-                    await self._database.empty_log()
+                    # Where a long read is under way, it is set again.
+                    done = await self._erase()
                 except (DatabaseBusy, DatabaseFull, DatabaseBroken) as error:
                     _log.warning("the database's log cannot be emptied: %s", error.text)
+                    self._to_erase.set()
+                    done = False
+                pause = ERASE if done else min(2 * pause, SWEEP)
 
     async def sweep(self) -> int:
         """Delete what has expired; returns how much that was."""
