@@ -8,6 +8,7 @@ import pytest
 from quart import Response, request
 
 from uait import Context, service
+from uait.services.memory import importing
 from uait.services.memory.assembly import Assembler, AssembleRequest
 from uait.services.memory.contexts import ContextStore
 from uait.services.memory.forget import Forgetter
@@ -129,6 +130,28 @@ async def test_conflicts_are_met_as_asked(memories):
         assert await memories.find() == [content]
     assert await memories.find("changed") == ["changed"]
     assert (await memories.ask("POST", "/memory/import", params={"conflict": "other"}, content=line)).status_code == 422
+
+
+@pytest.mark.parametrize("part", [1, 500])
+async def test_a_later_line_replaces_an_earlier_one_wherever_a_part_ends(memories, monkeypatch, part):
+    monkeypatch.setattr(importing, "PART", part)
+    change = {"kind": "change", "id": "x", "event": "change", "at": "2026-01-01T00:00:00Z"}
+    lines = [
+        {"id": "x", "content": "one"},
+        change | {"before": {"content": "zero"}},
+        {"id": "y", "content": "other"},
+        {"id": "x", "content": "two"},
+        {"id": "x", "content": "three"},
+        change | {"before": {"content": "two and a half"}},
+    ]
+    raw = "\n".join(json.dumps(line) for line in lines)
+    report = (await memories.ask("POST", "/memory/import", params={"conflict": "replace"}, content=raw)).json()
+    assert (report["added"], report["replaced"], report["skipped"], report["changes"]) == (2, 2, 0, 2)
+    assert set(await memories.find()) == {"three", "other"}
+    assert await memories.find("three") == ["three"]
+    assert await memories.find("one") == []
+    history = (await memories.ask("GET", "/memory/x/history")).json()
+    assert [each["memory"]["content"] for each in history["versions"]] == ["two and a half", "three"]
 
 
 async def test_bad_lines_are_named_and_the_others_taken(memories):

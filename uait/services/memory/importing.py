@@ -268,6 +268,12 @@ def _store(
                 outcomes.append("skipped")
             continue
         memory = each.memory
+        if memory.id in seen and conflict == "replace":
+            # Whether the earlier one is in this part or was in the one before makes no difference.
+            insert(connection, owner, fresh)
+            fresh.clear()
+            changes = [change for change in changes if change.id != memory.id]
+            seen.clear()
         rows: list[Any] = connection.execute(
             "SELECT seq FROM memory WHERE user_id = ? AND id = ?", (user_id, memory.id)
         ).fetchall()
