@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import threading
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +13,13 @@ import pytest
 import trio
 
 from uait.calls.transport import TrioTransport
+from uait.services.memory import importing, store
+from uait.services.memory.batch import BatchRequest, take_batch
+from uait.services.memory.contexts import ContextStore
+from uait.services.memory.emptiness import Emptiness
 from uait.services.memory.forget import Forgetter
 from uait.services.memory.model import MemoryChange, MemoryQuery, NewMemory
+from uait.services.memory.rows import prepare
 from uait.services.memory.schema import MIGRATIONS
 from uait.services.memory.search import Finder
 from uait.services.memory.service import memory
@@ -237,3 +245,59 @@ async def test_the_very_same_is_found_among_many_that_are_nearly_it(memories):
     assert [(each["id"], each["deduped"]) for each in again] == [(each["id"], True) for each in first]
     batch = (await memories.ask("POST", "/memory/batch", json={"memories": said})).json()
     assert (batch["added"], batch["deduped"]) == (0, 12)
+
+
+LONG = "so many words " * 2000
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/memory", {"json": {"content": LONG}}),
+        ("/memory/batch", {"json": {"memories": [{"content": LONG}] * 2}}),
+        ("/memory/import", {"content": json.dumps({"content": LONG})}),
+    ],
+)
+async def test_the_deadline_does_not_wait_for_words_and_nobody_else_does(memories, monkeypatch, path, sent):
+    free, begun, late = threading.Event(), [], []
+
+    def prepare_slowly(*args, **given):
+        begun.append(args)
+        if not free.wait(5):
+            late.append(args)
+        return prepare(*args, **given)
+
+    for module in (store, importing):
+        monkeypatch.setattr(module, "prepare", prepare_slowly)
+    headers = {"X-User-ID": "ann", "X-Request-Timeout-Ms": "300"}
+    try:
+        answer = await memories.client.post(path, headers=headers, **sent)
+    finally:
+        free.set()
+    assert (answer.status_code, len(begun), late) == (504, 1, [])
+    await trio.sleep(0.05)
+    assert len(begun) == 1  # the second of a batch is not begun any more
+    assert (await memories.list())["total"] == 0
+
+
+async def test_who_leaves_between_two_parts_leaves_no_generator_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PART", 1)
+    monkeypatch.setattr(importing, "PART", 1)
+
+    async def leave(progress):
+        raise ConnectionError
+
+    async def lines():
+        yield b'{"content": "one"}\n{"content": "two"}\n'
+
+    async with open_database(tmp_path / "memory.sqlite3", MIGRATIONS) as database:
+        kept, changes = MemoryStore(database), Changes()
+        batch = BatchRequest(memories=[NewMemory(content="a"), NewMemory(content="b")])
+        with pytest.raises(ConnectionError):
+            await take_batch(kept, Work(), "ann", batch, leave)
+        taking = importing.Import(database, ContextStore(database), changes, Emptiness(database), "ann", "skip")
+        async with aclosing(lines()) as chunks:
+            with pytest.raises(ConnectionError):
+                await taking.run(chunks, leave)
+        gc.collect()
+        assert (await kept.statistics("ann")).total == 2

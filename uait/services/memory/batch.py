@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import attrs
@@ -50,10 +51,11 @@ async def take_batch(
     """Store all of a batch, part by part. When it is cancelled, whole parts are stored, and sending it again stores the rest: what is there answers as `deduped`."""
     results: list[Added] = []
     with work.of(user_id):
-        async for part in store.add_many(user_id, batch.memories):
-            results += part
-            if progress is not None:
-                await progress(BatchProgress(done=len(results), total=len(batch.memories)))
+        async with aclosing(store.add_many(user_id, batch.memories)) as parts:
+            async for part in parts:
+                results += part
+                if progress is not None:
+                    await progress(BatchProgress(done=len(results), total=len(batch.memories)))
     deduped = sum(each.deduped for each in results)
     return BatchReport(results=results, added=len(results) - deduped, deduped=deduped)
 

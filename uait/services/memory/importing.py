@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
 
 import apsw
 import attrs
+import trio
 from attrs import validators
 
 from uait.errors import APIError, BadRequest, PayloadTooLarge
@@ -17,7 +19,7 @@ from uait.services.memory.history import KEPT, put_back
 from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import MemoryChange, NewContext, NewMemory
 from uait.services.memory.portable import FORMAT, VERSION
-from uait.services.memory.rows import COLUMNS, Prepared, insert, prepare, seq_of, to_text
+from uait.services.memory.rows import COLUMNS, LONG, Prepared, insert, prepare, seq_of, to_text
 from uait.services.memory.watch import Changes
 from uait.storage import Database, format_time, utc_now
 from uait.web import from_json, identifier, structure
@@ -126,13 +128,23 @@ class Import:
         Raises:
             PayloadTooLarge: a line is longer than any memory.
         """
-        async for number, line in _lines(chunks):
-            self._count(lines=1)
-            self._take(number, line)
-            if len(self._part) >= PART or self._bytes >= PART_BYTES:
-                await self._store()
-                if progress is not None:
-                    await progress(self.report)
+        taken = 0
+        async with aclosing(_lines(chunks)) as lines:
+            async for number, line in lines:
+                self._count(lines=1)
+                if len(line) > LONG:
+                    # Nobody else waits for its words, and this task for no longer than it is wanted.
+                    await trio.to_thread.run_sync(self._take, number, line, abandon_on_cancel=True)
+                else:
+                    self._take(number, line)
+                    taken += len(line)
+                if taken > LONG:
+                    taken = 0
+                    await trio.lowlevel.checkpoint()
+                if len(self._part) >= PART or self._bytes >= PART_BYTES:
+                    await self._store()
+                    if progress is not None:
+                        await progress(self.report)
         await self._store()
         for number, context in self._later:
             try:
@@ -309,7 +321,7 @@ def _replace(connection: apsw.Connection, owner: int, seq: int, new: Prepared) -
     connection.execute("DELETE FROM memory_vector WHERE seq = ?", (seq,))
 
 
-async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+async def _lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
     rest = bytearray()
     number = 0
     async for chunk in chunks:

@@ -23,6 +23,9 @@ COLUMNS = (
 ANSWER_CHARACTERS = 8 * 1024 * 1024
 """An answer ends early when its memories' contents come to more than this together."""
 
+LONG = 16 * 1024
+"""Characters of a memory from which on its words are better taken in a thread."""
+
 NO_MEMORY = "There is no memory with this id."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import apsw
@@ -17,6 +17,7 @@ from uait.services.memory.indexing import index, owner_number, unindex
 from uait.services.memory.model import Memory, MemoryChange, MemoryStatistics, NewMemory, SimilarMemory, StoredMemory
 from uait.services.memory.rows import (
     COLUMNS,
+    LONG,
     NO_MEMORY,
     Prepared,
     insert,
@@ -53,7 +54,10 @@ class MemoryStore:
 
     async def add(self, user_id: str, new: NewMemory) -> StoredMemory:
         """Store a memory, or find that the very same is there."""
-        prepared = prepare(user_id, new, utc_now())
+        if len(new.content) > LONG:
+            (prepared,) = await _prepare_all(user_id, [new])
+        else:
+            prepared = prepare(user_id, new, utc_now())
 
         def write(connection: apsw.Connection) -> StoredMemory:
             owner = owner_number(connection, user_id)
@@ -71,11 +75,10 @@ class MemoryStore:
         with self._emptiness.adding(user_id):
             return await self._database.write(write, tell)
 
-    async def add_many(self, user_id: str, new: Sequence[NewMemory]) -> AsyncIterator[list[Added]]:
+    async def add_many(self, user_id: str, new: Sequence[NewMemory]) -> AsyncGenerator[list[Added], None]:
         """Store many, part by part; gives what became of each part once that is durable."""
         for start in range(0, len(new), PART):
-            # In a thread: so many words take long enough to keep everybody else waiting.
-            part = await trio.to_thread.run_sync(_prepare_all, user_id, new[start : start + PART])
+            part = await _prepare_all(user_id, new[start : start + PART])
             yield await self.add_part(user_id, part)
 
     async def add_part(self, user_id: str, part: Sequence[Prepared]) -> list[Added]:
@@ -232,9 +235,18 @@ class MemoryStore:
         return int(row[0]) if row else 0
 
 
-def _prepare_all(user_id: str, new: Sequence[NewMemory]) -> list[Prepared]:
+async def _prepare_all(user_id: str, new: Sequence[NewMemory]) -> list[Prepared]:
+    """In a thread: so many words take long enough to keep everybody else waiting. On cancellation it returns at once, and the thread ends after the memory that it is at."""
+
+    def prepare_each() -> list[Prepared]:
+        prepared = []
+        for each in new:
+            trio.from_thread.check_cancelled()
+            prepared.append(prepare(user_id, each, now))
+        return prepared
+
     now = utc_now()
-    return [prepare(user_id, each, now) for each in new]
+    return await trio.to_thread.run_sync(prepare_each, abandon_on_cancel=True)
 
 
 def _stored(memory: Memory, *, deduped: bool = False, similar: Sequence[SimilarMemory] = ()) -> StoredMemory:
