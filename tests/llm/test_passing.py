@@ -176,3 +176,17 @@ def test_only_the_answer_s_own_model_is_renamed(payload: Any, expected: Any, ans
     if answering:
         passed.renamed(b'{"message":{"model":"m"}}')
     assert json.loads(passed.renamed(json.dumps(payload).encode())) == (payload if expected is None else expected)
+
+
+def test_what_is_wrapped_in_a_list_is_given_as_what_is_in_it() -> None:
+    said = {"model": "m", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
+    original = Original(dialect="openai-chat", body={"model": "mock/m", "messages": []}, shown="alias")
+    made = pass_chat("mock", original, GenerateRequest(model="m", messages=(), original=original, stream=False))[1]
+    chunk = made.whole(json.dumps([said]).encode())
+    assert chunk.body is not None
+    assert json.loads(chunk.body) == {**said, "model": "alias"}
+    event = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    ended = reader().event(ServerSentEvent(json.dumps([event]).encode(), ""))
+    assert ended is not None
+    assert ended.raw is not None
+    assert json.loads(ended.raw.removeprefix(b"data: ")) == event

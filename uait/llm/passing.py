@@ -216,10 +216,11 @@ class _Token:
 
 def _put_right(data: bytes, field: str, chunk: Chunk) -> bytes:
     """The event with its text, tool calls and finish reason as they should be; the very same bytes where they are."""
-    payload = orjson.loads(data)
+    payload, changed = orjson.loads(data), False
+    if isinstance(payload, list):  # some servers wrap what they say in one, see `load`
+        payload, changed = payload[0], True
     choice = payload["choices"][0]
     told = choice.get(field)
-    changed = False
     if isinstance(told, dict):
         if isinstance(told.get("content"), list):
             told["content"], changed = chunk.text, True
