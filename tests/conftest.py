@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,20 @@ def few_authorities(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyte
 
 
 @pytest.fixture
-def without_collector() -> Iterator[None]:
-    """Nothing but reference counting frees anything meanwhile; what `gc.collect` finds is in `gc.garbage`."""
+def rings() -> Iterator[Callable[..., set[str]]]:
+    """`rings("uait")`: which classes of these packages have left objects, since it was asked last, that only the garbage collector could free. Nothing but reference counting frees anything meanwhile."""
+
+    def found(*packages: str) -> set[str]:
+        gc.collect()
+        kinds = {f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.garbage}
+        gc.garbage.clear()
+        return {kind for kind in kinds if kind.partition(".")[0] in packages}
+
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        yield
+        yield found
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+from collections.abc import Callable
 
 import pytest
 from echo import Echo
@@ -28,15 +28,13 @@ async def use(running: Running, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 async def test_no_ring_of_objects_is_left(
-    serve: Serve, speak: Speak, echo: Echo, kind: str, without_collector: None
+    serve: Serve, speak: Speak, echo: Echo, kind: str, rings: Callable[..., set[str]]
 ) -> None:
     # What hypercorn's own classes leave behind is not ours to break.
     watched = ("uait", "wsproto") if speak is NativeConnections else ("uait",)
     async with serve(echo) as running:
         await use(running, kind)
-        gc.collect()
-        gc.garbage.clear()
+        rings()
         await use(running, kind)
-        gc.collect()
-        ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith(watched)}
-    assert ours == set()
+        left = rings(*watched)
+    assert left == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,13 @@ async def use(port: int, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_no_ring_of_objects_is_left(kind: str, tmp_path: Path, without_collector: None) -> None:
+async def test_no_ring_of_objects_is_left(kind: str, tmp_path: Path, rings: Callable[..., set[str]]) -> None:
     settings = uait.Settings(data_dir=tmp_path, only=("hub",), sections={"hub": {"port": 0}})
     async with uait.open_host(settings) as host:
         port = int(host.addresses("hub")[0].rpartition(":")[2])
         await use(port, kind)
-        gc.collect()
-        gc.garbage.clear()
+        rings()
         await use(port, kind)
         await use(port, "http")  # the connection before has ended by then
-        gc.collect()
-        ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("uait")}
-    assert ours == set()
+        left = rings("uait")
+    assert left == set()

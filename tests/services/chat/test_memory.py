@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,13 @@ async def ask(port: int, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_no_ring_of_objects_is_left(stream: bool, tmp_path: Path, without_collector: None) -> None:
+async def test_no_ring_of_objects_is_left(stream: bool, tmp_path: Path, rings: Callable[..., set[str]]) -> None:
     settings = uait.Settings(data_dir=tmp_path, only=("chat",), sections={"chat": {"port": 0}})
     async with uait.open_host(settings) as host:
         port = int(host.addresses("chat")[0].rpartition(":")[2])
         await ask(port, stream)
-        gc.collect()
-        gc.garbage.clear()
+        rings()
         await ask(port, stream)
         await ask(port, stream)  # the one before has ended by then
-        gc.collect()
-        ours = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("uait")}
-    assert ours == set()
+        left = rings("uait")
+    assert left == set()

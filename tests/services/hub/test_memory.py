@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import httpx
 import pytest
 import trio
@@ -33,14 +31,12 @@ async def visit(url, client, *, silent):
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_no_ring_of_objects_is_left(run_service_live, without_collector, silent):
+async def test_no_ring_of_objects_is_left(run_service_live, rings, silent):
     """Which would stay for ever: what there is of many clients is frozen."""
     with trio.fail_after(60):
         async with run_service_live(hub) as url, httpx.AsyncClient() as client:
             await visit(url, client, silent=silent)
-            gc.collect()
-            gc.garbage.clear()
+            rings()
             await visit(url, client, silent=silent)
-            gc.collect()
-            kinds = {f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.garbage}
-    assert {kind for kind in kinds if kind.startswith(("uait.", "wsproto."))} == set()
+            left = rings("uait", "wsproto")
+    assert left == set()
